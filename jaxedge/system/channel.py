@@ -1,0 +1,103 @@
+"""Wireless links: rates and times of uploads and broadcast, and the powers behind them."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxedge.allocation import Allocation
+from jaxedge.scenario import Devices, Scenario
+
+_LN2 = math.log(2.0)
+
+
+def rate_for_power(
+    power: ArrayLike, bandwidth: ArrayLike, gain: ArrayLike, noise_density: ArrayLike
+) -> Array:
+    """Rate of a link, B log2(1 + p h/(N0 B)).
+
+    Args:
+        power: p in W, any shape.
+        bandwidth: B in Hz.
+        gain: h, channel power gain.
+        noise_density: N0 in W/Hz.
+
+    Returns:
+        Rate in bit/s, accurate at low signal-to-noise ratio too.
+    """
+    snr = jnp.asarray(power * gain) / (noise_density * bandwidth)
+    return jnp.log1p(snr) * bandwidth / _LN2
+
+
+def power_for_rate(
+    rate: ArrayLike, bandwidth: ArrayLike, gain: ArrayLike, noise_density: ArrayLike
+) -> Array:
+    """Power that a rate takes, (N0 B/h) (2^(r/B) - 1): the inverse of ``rate_for_power``.
+
+    Args:
+        rate: r in bit/s, any shape.
+        bandwidth: B in Hz.
+        gain: h, channel power gain.
+        noise_density: N0 in W/Hz.
+
+    Returns:
+        Power in W.
+    """
+    return jnp.expm1(_LN2 * rate / bandwidth) * (noise_density * bandwidth / gain)
+
+
+def power_for_time(
+    time: ArrayLike,
+    bits: ArrayLike,
+    bandwidth: ArrayLike,
+    gain: ArrayLike,
+    noise_density: ArrayLike,
+) -> Array:
+    """Power that sends ``bits`` S in ``time`` u, (N0 B/h) (2^(S/(B u)) - 1).
+
+    Args:
+        time: u in s, any shape, positive.
+        bits: S in bit.
+        bandwidth: B in Hz.
+        gain: h, channel power gain.
+        noise_density: N0 in W/Hz.
+
+    Returns:
+        Power in W.
+    """
+    return power_for_rate(bits / time, bandwidth, gain, noise_density)
+
+
+def weakest_downlink_gain(devices: Devices) -> Array:
+    """() min_k g_k, the gain that a broadcast must serve; g_k = h_k where none is given."""
+    gain = devices.gain if devices.downlink_gain is None else devices.downlink_gain
+    return jnp.min(jnp.asarray(gain))
+
+
+def uplink_rate(scenario: Scenario, allocation: Allocation) -> Array:
+    """(K,) upload rates in bit/s, B_k log2(1 + p_k h_k/(N0 B_k))."""
+    devices = scenario.devices
+    return rate_for_power(
+        allocation.devices.power, devices.bandwidth, devices.gain, scenario.noise_density
+    )
+
+
+def downlink_rate(scenario: Scenario, allocation: Allocation) -> Array:
+    """() broadcast rate in bit/s, B_0 log2(1 + p_0 min_k g_k/(N0 B_0))."""
+    gain = weakest_downlink_gain(scenario.devices)
+    return rate_for_power(
+        allocation.server.power, scenario.server.bandwidth, gain, scenario.noise_density
+    )
+
+
+def uplink_time(scenario: Scenario, allocation: Allocation) -> Array:
+    """(K,) seconds of one upload, S_u/rate_k."""
+    return jnp.reciprocal(uplink_rate(scenario, allocation)) * scenario.upload_bits
+
+
+def downlink_time(scenario: Scenario, allocation: Allocation) -> Array:
+    """() seconds of one broadcast, S_d/rate_0."""
+    return jnp.reciprocal(downlink_rate(scenario, allocation)) * scenario.download_bits
