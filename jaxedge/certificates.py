@@ -1,0 +1,36 @@
+"""Lower bounds from prices: valid for any prices, whoever found the design."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxedge.program import Program
+from jaxedge.responses import Prices, respond
+
+
+def ray_values(program: Program, pretraining: Array, finetuning: Array, idle: Array) -> Array:
+    """(4,) the values M A + N B + c on the program's rays."""
+    # Written as a sum of products: rank promotion stays explicit and no small matmul is called.
+    rays = program.rays
+    return rays[:, 0] * pretraining + rays[:, 1] * finetuning + rays[:, 2] * idle
+
+
+def lower_bound(program: Program, prices: Prices, *, integer: bool = False) -> Array:
+    """The Lagrangian lower bound on the program's value at any nonnegative prices.
+
+        min over rays (M, N, 1)/d of  [gap - lam - nu + M A(lam, nu) + N B(lam, nu_k)]/d
+
+    Args:
+        program: scalar program; batching is vmap.
+        prices: any prices >= 0.
+        integer: restrict batches to whole numbers, which tightens the bound for integer designs.
+
+    Returns:
+        () lower bound, -inf where the prices are not finite and nonnegative.
+    """
+    answer = respond(program, prices, integer=integer)
+    idle = program.gap - prices.energy - prices.time
+    value = jnp.min(ray_values(program, answer.pretraining_cost, answer.finetuning_cost, idle))
+    valid = (prices.energy >= 0) & jnp.all(prices.device_time >= 0) & jnp.isfinite(value)
+    return jnp.where(valid, value, -jnp.inf)

@@ -1,0 +1,179 @@
+"""From a scenario to the unit-free program, and from the program's point back to an allocation."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxedge.allocation import Allocation, StageAllocation
+from jaxedge.bounds import decay, required_pl_constant
+from jaxedge.design import Design
+from jaxedge.program import Computing, Program, Rounds, Transmission
+from jaxedge.scenario import Devices, Scenario, Server
+from jaxedge.system.channel import weakest_downlink_gain
+from jaxedge.units import LN2
+
+
+def _server(scenario: Scenario, variance: Array, weight: Array) -> Computing:
+    server, energy, delay = scenario.server, scenario.energy_budget, scenario.delay_budget
+    work = server.capacitance * server.cycles_per_sample**3
+    return Computing(
+        variance=variance,
+        work=work / (energy * delay**2),
+        weight=weight,
+        min_batch=server.min_batch,
+        max_batch=server.max_batch,
+        min_time=server.cycles_per_sample / (server.max_clock * delay),
+        max_time=jnp.full_like(work, jnp.inf),
+    )
+
+
+def _devices(scenario: Scenario, variance: Array) -> Computing:
+    devices, energy, delay = scenario.devices, scenario.energy_budget, scenario.delay_budget
+    work = devices.capacitance * devices.cycles_per_sample**3
+    return Computing(
+        variance=variance,
+        work=work / (energy * delay**2),
+        weight=jnp.ones_like(work),
+        min_batch=devices.min_batch,
+        max_batch=devices.max_batch,
+        min_time=devices.cycles_per_sample / (devices.max_clock * delay),
+        max_time=jnp.full_like(work, jnp.inf),
+    )
+
+
+def _transmission(
+    scenario: Scenario, bits: Array, bandwidth: Array, gain: Array, max_power: Array
+) -> Transmission:
+    nats = bits * LN2 / bandwidth
+    joules = scenario.noise_density * bits * LN2 / gain
+    return Transmission(
+        nats=nats / scenario.delay_budget,
+        joules=joules / scenario.energy_budget,
+        min_exponent=jnp.zeros_like(nats),
+        max_exponent=jnp.log1p(max_power * gain / (scenario.noise_density * bandwidth)),
+    )
+
+
+def _program(
+    scenario: Scenario,
+    *,
+    gap: Array,
+    floor: Array,
+    server_variance: Array,
+    device_variance: Array,
+    weight: Array,
+    rounds: Rounds,
+) -> Program:
+    server, devices = scenario.server, scenario.devices
+    scale = gap + floor
+    return Program(
+        gap=gap / scale,
+        floor=floor / scale,
+        server=_server(scenario, server_variance / scale, weight),
+        devices=_devices(scenario, device_variance / scale),
+        uploads=_transmission(
+            scenario, scenario.upload_bits, devices.bandwidth, devices.gain, devices.max_power
+        ),
+        broadcast=_transmission(
+            scenario,
+            scenario.download_bits,
+            server.bandwidth,
+            weakest_downlink_gain(devices),
+            server.max_power,
+        ),
+        rounds=rounds,
+        rays=rounds.rays(),
+        scale=scale,
+        energy_unit=scenario.energy_budget,
+        delay_unit=scenario.delay_budget,
+    )
+
+
+def two_stage_program(scenario: Scenario) -> Program:
+    """The two-stage bound's program of a validated scenario; rounds have no upper limit."""
+    task = scenario.learning
+    eta0, eta = task.server_learning_rate, task.device_learning_rate
+    infinity = jnp.full_like(eta, jnp.inf)
+    return _program(
+        scenario,
+        gap=2 * task.initial_gap,
+        floor=eta0 * task.discrepancy,
+        server_variance=task.smoothness * eta0**2 * task.server_variance,
+        device_variance=task.smoothness * eta**2 * task.device_weight**2 * task.device_variance,
+        weight=jnp.ones_like(eta),
+        rounds=Rounds(
+            min_pretraining=scenario.min_pretraining_rounds,
+            max_pretraining=infinity,
+            min_finetuning=scenario.min_finetuning_rounds,
+            max_finetuning=infinity,
+            tied=jnp.zeros_like(eta, bool),
+            server_rate=eta0,
+            device_rate=eta,
+        ),
+    )
+
+
+def fine_tuning_program(scenario: Scenario, pretraining_rounds: Array) -> Program:
+    """The fine-tuning bound's program at fixed pre-training rounds M >= 0.
+
+    The whole pre-training stage is one "round" of the program, with weight M.
+    """
+    task = scenario.learning
+    eta0, eta, mu = task.server_learning_rate, task.device_learning_rate, required_pl_constant(task)
+    kept, lost = decay(task, pretraining_rounds)
+    one = jnp.ones_like(eta)
+    return _program(
+        scenario,
+        gap=jnp.zeros_like(eta),
+        floor=2 * (kept * task.initial_gap + lost * task.discrepancy / (2 * mu)) / eta,
+        server_variance=lost * task.smoothness * eta0 * task.server_variance / (mu * eta),
+        device_variance=task.smoothness * eta * task.device_weight**2 * task.device_variance,
+        weight=pretraining_rounds,
+        rounds=Rounds(
+            min_pretraining=one,
+            max_pretraining=one,
+            # Without a fine-tuning round the bound is infinite.
+            min_finetuning=jnp.maximum(scenario.min_finetuning_rounds, one),
+            max_finetuning=jnp.full_like(one, jnp.inf),
+            tied=jnp.zeros_like(one, bool),
+            server_rate=jnp.zeros_like(one),
+            device_rate=one,
+        ),
+    )
+
+
+def allocation_of(scenario: Scenario, program: Program, design: Design) -> Allocation:
+    """The design in original units; a clock or power at its limit is exactly there."""
+    server, devices = scenario.server, scenario.devices
+
+    def stage(
+        part: Server | Devices, batch: Array, sample_time: Array, exponent: Array, gain: Array
+    ) -> StageAllocation:
+        clock = part.cycles_per_sample / (sample_time * program.delay_unit)
+        power = scenario.noise_density * part.bandwidth / gain * jnp.expm1(exponent)
+        return StageAllocation(
+            batch=batch,
+            clock=jnp.minimum(clock, part.max_clock),
+            power=jnp.minimum(power, part.max_power),
+        )
+
+    return Allocation(
+        # The fine-tuning program counts the whole pre-training stage as one round of this weight.
+        pretraining_rounds=design.pretraining_rounds * program.server.weight,
+        finetuning_rounds=design.finetuning_rounds,
+        server=stage(
+            server,
+            design.server_batch,
+            design.server_sample_time,
+            design.broadcast_exponent,
+            weakest_downlink_gain(devices),
+        ),
+        devices=stage(
+            devices,
+            design.device_batch,
+            design.device_sample_time,
+            design.upload_exponent,
+            devices.gain,
+        ),
+    )

@@ -1,0 +1,176 @@
+"""Closed-form best responses to prices: what each part of the system does when told its prices.
+
+With lam the price of energy and nu the price of time, each minimisation in the Lagrangian
+separates (docs/theory.md). Every function is elementwise, so that it serves the server () and the
+devices (K,) alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxedge.program import Computing, Program, Transmission
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prices:
+    """Multipliers of the scaled budgets, one time price for each device."""
+
+    energy: Array
+    """() lam >= 0."""
+    device_time: Array
+    """(K,) nu_k >= 0; their sum nu is the price of time."""
+
+    @property
+    def time(self) -> Array:
+        """() nu."""
+        return jnp.sum(self.device_time)
+
+
+@jax.custom_jvp
+def transmission_exponent(y: Array) -> Array:
+    """X >= 0 with (x - 1) e^x + 1 = y: the optimal exponent ln(1 + SNR) at price ratio y >= 0.
+
+    Newton's method on the logarithm of the equation, which is almost linear in x.
+    """
+    tiny = jnp.finfo(y.dtype).tiny
+    log_y = jnp.log(jnp.maximum(y, tiny))
+    x = jnp.log1p(jnp.sqrt(2 * jnp.maximum(y, tiny)))
+    for _ in range(4):
+        rest = _exponent_rest(x)
+        x = jnp.maximum(x - (x + jnp.log(rest) - log_y) * rest / x, 0.1 * x)
+    return x
+
+
+@transmission_exponent.defjvp
+def _transmission_exponent_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    x = transmission_exponent(primals[0])
+    return x, tangents[0] * jnp.exp(-x) / x
+
+
+def _exponent_rest(x: Array) -> Array:
+    """X - 1 + e^-x without cancellation."""
+    series = x * x * (1 / 2 - x * (1 / 6 - x * (1 / 24 - x * (1 / 120 - x / 720))))
+    return jnp.where(x < 1e-2, series, x + jnp.expm1(-x))
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A computing response for one round."""
+
+    batch: Array
+    sample_time: Array
+    energy: Array
+    time: Array
+    cost: Array
+    """variance/batch + lam energy + nu time."""
+
+
+def respond_computing(
+    part: Computing, lam: Array, nu: Array, *, integer: bool = False, blur: Array | None = None
+) -> Work:
+    """Minimise variance/b + lam work weight b/tau^2 + nu weight b tau over b and tau.
+
+    tau = clip((2 lam work/nu)^(1/3)) and b = clip(sqrt(variance/price)).
+
+    Args:
+        part: server () or devices (K,).
+        lam: price of energy.
+        nu: price of time, of the part's shape.
+        integer: take the better of the two whole numbers around b (the cost is convex in b).
+        blur: take the soft minimum of these two at this temperature, in units of the cost: smooth,
+            and below the integer cost; the batch is then the mean of both.
+    """
+    # Small enough to change nothing, large enough that its square and its reciprocal are finite.
+    tiny = jnp.finfo(part.work.dtype).tiny ** 0.3
+    tau = jnp.cbrt(2 * lam * part.work / jnp.maximum(nu, tiny))
+    tau = jnp.clip(tau, part.min_time, part.max_time)
+    sample_energy, sample_time = part.weight * part.work / tau**2, part.weight * tau
+    price = jnp.maximum(lam * sample_energy + nu * sample_time, tiny)
+    batch = jnp.sqrt(jnp.maximum(part.variance, tiny**2) / price)
+    batch = jnp.clip(batch, part.min_batch, part.max_batch)
+    cost = part.variance / batch + price * batch
+    if integer or blur is not None:
+        below = jnp.clip(jnp.floor(batch), part.min_batch, part.max_batch)
+        above = jnp.clip(below + 1, part.min_batch, part.max_batch)
+        low = part.variance / below + price * below
+        high = part.variance / above + price * above
+        if blur is None:
+            batch, cost = jnp.where(low <= high, below, above), jnp.minimum(low, high)
+        else:
+            batch = below + (above - below) * jax.nn.sigmoid((low - high) / blur)
+            cost = -blur * jnp.logaddexp(-low / blur, -high / blur)
+    return Work(batch, tau, sample_energy * batch, sample_time * batch, cost)
+
+
+@dataclasses.dataclass(frozen=True)
+class Send:
+    """A transmission response for one round."""
+
+    exponent: Array
+    energy: Array
+    time: Array
+
+
+def respond_transmission(part: Transmission, lam: Array, nu: Array) -> Send:
+    """Minimise lam joules (e^x - 1)/x + nu nats/x over the exponent x."""
+    tiny = jnp.finfo(part.nats.dtype).tiny
+    ratio = nu * part.nats / jnp.maximum(lam * part.joules, tiny)
+    x = jnp.clip(transmission_exponent(ratio), part.min_exponent, part.max_exponent)
+    return send_at(part, x)
+
+
+def send_at(part: Transmission, x: Array) -> Send:
+    """Energy and time of a transmission at exponent x."""
+    tiny = jnp.finfo(part.nats.dtype).tiny
+    x = jnp.maximum(x, tiny)
+    return Send(x, part.joules * jnp.expm1(x) / x, part.nats / x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """What one round of either stage costs under the best responses to prices."""
+
+    server: Work
+    devices: Work
+    uploads: Send
+    broadcast: Send
+    pretraining_cost: Array
+    """() A: floor + the server's cost."""
+    finetuning_cost: Array
+    """() B: the devices' and the broadcast's cost."""
+    pretraining_use: Array
+    """(2,) energy and time of a pre-training round."""
+    finetuning_use: Array
+    """(2,) energy and time of a fine-tuning round, the time weighted by the devices' prices."""
+
+
+def respond(program: Program, prices: Prices, *, integer: bool = False) -> Responses:
+    """Best responses of the whole system to ``prices``, with the two dual pieces A and B."""
+    lam, nus, nu = prices.energy, prices.device_time, prices.time
+    server = respond_computing(program.server, lam, nu, integer=integer)
+    devices = respond_computing(program.devices, lam, nus, integer=integer)
+    uploads = respond_transmission(program.uploads, lam, nus)
+    broadcast = respond_transmission(program.broadcast, lam, nu)
+    upload_cost = lam * uploads.energy + nus * uploads.time
+    broadcast_cost = lam * broadcast.energy + nu * broadcast.time
+    share = nus / jnp.maximum(nu, jnp.finfo(nu.dtype).tiny)
+    round_time = jnp.sum(share * (devices.time + uploads.time)) + broadcast.time
+    round_energy = jnp.sum(devices.energy + uploads.energy) + broadcast.energy
+    return Responses(
+        server,
+        devices,
+        uploads,
+        broadcast,
+        program.floor + server.cost,
+        jnp.sum(devices.cost + upload_cost) + broadcast_cost,
+        jnp.stack([server.energy, server.time]),
+        jnp.stack([round_energy, round_time]),
+    )

@@ -1,0 +1,1 @@
+"""Solvers of the relaxed program; they know nothing of radios."""
