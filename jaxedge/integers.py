@@ -1,0 +1,275 @@
+"""Integer rounds and batches: a certified lower bound, candidates, local moves, whole rounds.
+
+With all batches fixed the rest of the program is as easy as the relaxation, so integer designs are
+found by solving programs with fixed batches: candidates near the relaxed optimum and the integer
+dual's own choice, then moves of one batch by one while they help. A move is solved only where the
+Lagrangian at the current prices, a lower bound on what it can reach, promises a gain. Rounds are
+made whole by fixing one stage's rounds at a neighbouring integer and flooring what the other stage
+can still afford, which keeps every limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxedge.certificates import ray_values
+from jaxedge.design import Design
+from jaxedge.program import Program, with_batches, with_rounds
+from jaxedge.responses import Prices, respond
+from jaxedge.solve import Relaxed, in_chunks, put, solve_relaxed, take
+from jaxedge.solvers import dual_decomposition
+
+_Tree = TypeVar("_Tree")
+_MOVES = 4
+"""Moves solved at a time: the most promising ones."""
+_MAX_SWEEPS = 40
+_CANDIDATE_GAP = 1e-5
+"""Certified gap to which a candidate is solved before it is compared."""
+_GAIN = 1e-9
+"""Relative gain below which a move is not worth taking."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batches:
+    """Whole batches of the server () and the devices (K,)."""
+
+    server: Array
+    devices: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """Fixed batches with the judged optimum of the rest."""
+
+    batches: Batches
+    answer: Relaxed
+
+
+def _solve_batches(programs: Program, batches: Batches) -> _Candidate:
+    """Judged optima with the batches fixed."""
+    fixed = with_batches(programs, batches.server, batches.devices)
+    return _Candidate(
+        batches=batches, answer=solve_relaxed(fixed, gap=_CANDIDATE_GAP, exhaustive=False)
+    )
+
+
+_integer_prices = jax.jit(jax.vmap(dual_decomposition.integer_prices))
+
+
+def _clip_batches(program: Program, server: Array, devices: Array) -> Batches:
+    return Batches(
+        server=jnp.clip(server, program.server.min_batch, program.server.max_batch),
+        devices=jnp.clip(devices, program.devices.min_batch, program.devices.max_batch),
+    )
+
+
+@jax.jit
+@jax.vmap
+def _first_candidates(program: Program, design: Design, prices: Prices) -> Batches:
+    """(3, ...) nearest and lower integers of the relaxed batches, and the integer dual's choice."""
+    dual = respond(program, prices, integer=True)
+    options = [
+        _clip_batches(program, jnp.round(design.server_batch), jnp.round(design.device_batch)),
+        _clip_batches(program, jnp.floor(design.server_batch), jnp.floor(design.device_batch)),
+        Batches(server=dual.server.batch, devices=dual.devices.batch),
+    ]
+    stacked: Batches = jax.tree.map(lambda *xs: jnp.stack(xs), *options)
+    return stacked
+
+
+@jax.jit
+@jax.vmap
+def _promising_moves(program: Program, candidate: _Candidate) -> tuple[Batches, Array]:
+    """(_MOVES, ...) batches after the most promising moves by one, and whether each may help.
+
+    At fixed prices the Lagrangian of the moved batches bounds from below what they can reach.
+    """
+    prices, batches = candidate.answer.prices, candidate.batches
+    fixed = with_batches(program, batches.server, batches.devices)
+    r = respond(fixed, prices)
+    idle = program.gap - prices.energy - prices.time
+
+    def change(variance: Array, price: Array, batch: Array, by: float) -> Array:
+        moved = jnp.maximum(batch + by, 1.0)
+        return variance * (1 / moved - 1 / batch) + price * (moved - batch)
+
+    def price(variance: Array, cost: Array, batch: Array) -> Array:
+        return (cost - variance / batch) / batch
+
+    server_price = price(program.server.variance, r.server.cost, batches.server)
+    device_price = price(program.devices.variance, r.devices.cost, batches.devices)
+    reach, moved = [], []
+    count = batches.devices.shape[0]
+    for by in (1.0, -1.0):
+        cost = change(program.server.variance, server_price, batches.server, by)
+        server = batches.server + by
+        inside = (server >= program.server.min_batch) & (server <= program.server.max_batch)
+        values = ray_values(program, r.pretraining_cost + cost, r.finetuning_cost, idle)
+        reach.append(jnp.where(inside, jnp.min(values), jnp.inf)[None])
+        moved.append(jnp.concatenate([jnp.full((1,), by), jnp.zeros(count)])[None])
+        costs = change(program.devices.variance, device_price, batches.devices, by)
+        devices = batches.devices + by
+        inside = (devices >= program.devices.min_batch) & (devices <= program.devices.max_batch)
+        values = jax.vmap(
+            lambda c: ray_values(program, r.pretraining_cost, r.finetuning_cost + c, idle)
+        )(costs)
+        reach.append(jnp.where(inside, jnp.min(values, axis=1), jnp.inf))
+        moved.append(by * jnp.concatenate([jnp.zeros((count, 1)), jnp.eye(count)], axis=1))
+    reached, steps = jnp.concatenate(reach), jnp.concatenate(moved)
+    helps = reached < candidate.answer.design.value * (1 - _GAIN)
+    order = jnp.argsort(reached)[: _MOVES - 1]
+    together = jnp.sum(jnp.where(helps[:, None], steps, 0.0), axis=0, keepdims=True)
+    chosen = jnp.concatenate([steps[order], together])
+    helpful = jnp.concatenate([helps[order], jnp.any(helps)[None]])
+    after = jax.vmap(
+        lambda step: _clip_batches(program, batches.server + step[0], batches.devices + step[1:])
+    )(chosen)
+    return after, helpful
+
+
+def _spread(tree: _Tree, copies: int) -> _Tree:
+    """Each element of a batch repeated ``copies`` times in a row."""
+    spread: _Tree = jax.tree.map(lambda x: np.repeat(np.asarray(x), copies, axis=0), tree)
+    return spread
+
+
+def _flat(tree: _Tree) -> _Tree:
+    """(batch, candidates, ...) as one batch."""
+    flat: _Tree = jax.tree.map(lambda x: np.reshape(x, (-1, *np.shape(x)[2:])), tree)
+    return flat
+
+
+def _best_of(candidates: _Candidate, copies: int) -> _Candidate:
+    """The best of every ``copies`` consecutive candidates."""
+    values = np.reshape(candidates.answer.design.value, (-1, copies))
+    index = np.argmin(values, axis=1) + copies * np.arange(len(values))
+    return take(candidates, index)
+
+
+def best_batches(programs: Program, relaxed: Relaxed, prices: Prices) -> _Candidate:
+    """Whole batches at which no single move by one helps, with real rounds.
+
+    Args:
+        programs: batch of programs.
+        relaxed: their relaxed optima.
+        prices: prices of their integer duals.
+    """
+    starts = in_chunks(_first_candidates, programs, relaxed.design, prices)
+    copies = 3
+    best = _best_of(_solve_batches(_spread(programs, copies), _flat(starts)), copies)
+    active = np.flatnonzero(np.isfinite(best.answer.design.value))
+    for _ in range(_MAX_SWEEPS):
+        if not active.size:
+            break
+        here, now = take(programs, active), take(best, active)
+        moves, helpful = in_chunks(_promising_moves, here, now)
+        some = np.any(helpful, axis=1)
+        active, here, now = active[some], take(here, some), take(now, some)
+        if not active.size:
+            break
+        moved = _solve_batches(_spread(here, _MOVES), _flat(take(moves, some)))
+        moved = _best_of(moved, _MOVES)
+        gained = moved.answer.design.value < now.answer.design.value * (1 - _GAIN)
+        active = active[gained]
+        best = put(best, active, take(moved, np.flatnonzero(gained)))
+    return best
+
+
+@jax.jit
+@jax.vmap
+def _neighbouring_rounds(program: Program, candidate: _Candidate) -> Program:
+    """(4, ...) programs with one stage's rounds fixed at an integer near the real optimum."""
+    rounds, design = program.rounds, candidate.answer.design
+    fixed = with_batches(program, candidate.batches.server, candidate.batches.devices)
+    options = []
+    for nudge in (0.0, 1.0):
+        m = _whole(design.pretraining_rounds) + nudge
+        m = jnp.clip(m, rounds.min_pretraining, rounds.max_pretraining)
+        options.append(dataclasses.replace(rounds, min_pretraining=m, max_pretraining=m))
+        n = _whole(design.finetuning_rounds) + nudge
+        n = jnp.clip(n, rounds.min_finetuning, rounds.max_finetuning)
+        options.append(dataclasses.replace(rounds, min_finetuning=n, max_finetuning=n))
+    stacked: Program = jax.tree.map(
+        lambda *xs: jnp.stack(xs), *[with_rounds(fixed, option) for option in options]
+    )
+    return stacked
+
+
+def _whole(rounds: Array) -> Array:
+    """Rounds floored; what is whole up to rounding errors is whole."""
+    return jnp.floor(rounds * (1 + 1e-12) + 1e-9)
+
+
+@jax.jit
+@jax.vmap
+def _floored(program: Program, design: Design) -> Design:
+    """The design with its rounds floored, and its value.
+
+    Fewer rounds with the same choices per round never spend more, so flooring stays feasible.
+    """
+    m, n = _whole(design.pretraining_rounds), _whole(design.finetuning_rounds)
+    rounds = program.rounds
+    n = jnp.where(rounds.tied, jnp.minimum(m, n), n)
+    m = jnp.where(rounds.tied, n, m)
+    legal = (m >= rounds.min_pretraining) & (n >= rounds.min_finetuning)
+    value = objective(program, m, n, design.server_batch, design.device_batch)
+    return dataclasses.replace(
+        design,
+        pretraining_rounds=m,
+        finetuning_rounds=n,
+        value=jnp.where(legal & jnp.isfinite(design.value), value, jnp.inf),
+    )
+
+
+def objective(
+    program: Program, m: Array, n: Array, server_batch: Array, device_batch: Array
+) -> Array:
+    """The program's objective at the given rounds and batches."""
+    pre = program.floor + program.server.variance / server_batch
+    fine = jnp.sum(program.devices.variance / device_batch)
+    rounds = program.rounds
+    return (program.gap + m * pre + n * fine) / (m * rounds.server_rate + n * rounds.device_rate)
+
+
+def whole_rounds(programs: Program, candidate: _Candidate) -> Design:
+    """The best design with whole rounds around each candidate's real ones."""
+    copies = 4
+    narrowed = _flat(in_chunks(_neighbouring_rounds, programs, candidate))
+    answer = solve_relaxed(narrowed, gap=_CANDIDATE_GAP, exhaustive=False)
+    options = in_chunks(_floored, _spread(programs, copies), answer.design)
+    best = np.argmin(np.reshape(options.value, (-1, copies)), axis=1)
+    return take(options, best + copies * np.arange(len(best)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Whole:
+    """Integer designs of a batch of programs with their certificates."""
+
+    design: Design
+    prices: Prices
+    lower_bound: Array
+
+
+def solve_integer(programs: Program, relaxed: Relaxed) -> Whole:
+    """Integer designs and certified lower bounds for a batch of programs.
+
+    Args:
+        programs: batch of feasible programs.
+        relaxed: their relaxed optima.
+
+    Returns:
+        Designs with whole rounds and batches (value inf where none was found), the prices of the
+        integer dual and its lower bound.
+    """
+    prices, bound = in_chunks(_integer_prices, programs, relaxed.prices)
+    candidate = best_batches(programs, relaxed, prices)
+    return Whole(design=whole_rounds(programs, candidate), prices=prices, lower_bound=bound)

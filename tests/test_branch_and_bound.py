@@ -1,0 +1,208 @@
+"""Branch and bound against enumeration: every whole design of tiny scenarios, judged in floats."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge.branch_and_bound import branch_and_bound
+from jaxedge.cheapest import cheapest, shortfall
+from jaxedge.formulation import fine_tuning_program, two_stage_program
+from jaxedge.integers import solve_integer
+from jaxedge.program import with_rounds
+from jaxedge.sampling import sample_batch
+from jaxedge.solve import in_chunks, solve_relaxed, take
+
+COUNT = 40
+LARGEST_BATCH = 4
+LEAST_ROUNDS = [(1, 1), (0, 1), (1, 0), (2, 3)]
+FIXED_ROUNDS = 3.0
+"""Pre-training rounds of the fine-tuning programs."""
+KINDS = ["two-stage", "tied", "fine-tuning"]
+
+
+def _tie(program):
+    least = jnp.maximum(program.rounds.min_pretraining, program.rounds.min_finetuning)
+    rounds = dataclasses.replace(
+        program.rounds, min_pretraining=least, tied=jnp.ones_like(least, bool)
+    )
+    return with_rounds(program, rounds)
+
+
+MAKE = {
+    "two-stage": two_stage_program,
+    "tied": lambda scenario: _tie(two_stage_program(scenario)),
+    "fine-tuning": lambda scenario: fine_tuning_program(
+        scenario, jnp.full_like(scenario.energy_budget, FIXED_ROUNDS)
+    ),
+}
+
+
+@cache
+def tiny(kind, devices):
+    """Feasible scenarios of about a dozen rounds, their programs, and their first designs."""
+    drawn = sample_batch(jax.random.key(7), COUNT, devices, tightness=0.75)
+    least = np.array([LEAST_ROUNDS[i % len(LEAST_ROUNDS)] for i in range(COUNT)], float)
+    drawn = dataclasses.replace(
+        drawn,
+        server=dataclasses.replace(drawn.server, max_batch=np.full(COUNT, 1.0 * LARGEST_BATCH)),
+        devices=dataclasses.replace(
+            drawn.devices, max_batch=np.full((COUNT, devices), 1.0 * LARGEST_BATCH)
+        ),
+        min_pretraining_rounds=least[:, 0],
+        min_finetuning_rounds=least[:, 1],
+        energy_budget=0.5 * drawn.energy_budget,
+        delay_budget=0.5 * drawn.delay_budget,
+    )
+    drawn = jax.tree.map(jnp.asarray, drawn)
+    programs = jax.jit(jax.vmap(MAKE[kind]))(drawn)
+    feasible = np.flatnonzero(in_chunks(jax.jit(jax.vmap(shortfall)), programs).feasible)
+    programs, drawn = take(programs, feasible), take(drawn, feasible)
+    whole = solve_integer(programs, solve_relaxed(programs))
+    return drawn, programs, whole
+
+
+@cache
+def closed(kind, devices):
+    """All gaps closed."""
+    _, programs, whole = tiny(kind, devices)
+    return branch_and_bound(programs, whole, gap=0.0, max_nodes=20_000)
+
+
+def element(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _most_rounds(program, kind):
+    """Rounds that the time allows flat out with batches of one, of either stage."""
+    rounds = program.rounds
+    pre = program.server.weight * program.server.min_time
+    each = program.devices.min_time + program.uploads.nats / program.uploads.max_exponent
+    fine = np.max(each) + program.broadcast.nats / program.broadcast.max_exponent
+    least_m, least_n = float(rounds.min_pretraining), float(rounds.min_finetuning)
+    most_m = least_m if kind == "fine-tuning" else np.floor((1 - least_n * fine) / pre)
+    return np.arange(least_m, most_m + 1), np.arange(least_n, np.floor(1 / fine) + 1)
+
+
+def designs(program, kind):
+    """(count, K + 3) all whole rounds and batches that the time may allow."""
+    m, n = _most_rounds(program, kind)
+    pairs = np.stack(np.meshgrid(m, n, indexing="ij"), -1).reshape(-1, 2)
+    if kind == "tied":
+        pairs = pairs[pairs[:, 0] == pairs[:, 1]]
+    shape = (LARGEST_BATCH,) * (1 + np.size(program.devices.work))
+    batches = 1.0 + np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), -1)
+    return np.concatenate(
+        [np.repeat(pairs, len(batches), axis=0), np.tile(batches, (len(pairs), 1))], axis=1
+    )
+
+
+def values(program, points):
+    """(count,) the objective, by its definition."""
+    m, n, b0, b = points[:, 0], points[:, 1], points[:, 2], points[:, 3:]
+    rounds = program.rounds
+    above = program.gap + m * (program.floor + program.server.variance / b0)
+    above = above + n * np.sum(program.devices.variance[None] / b, axis=1)
+    below = m * rounds.server_rate + n * rounds.device_rate
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.inf)
+
+
+_fits = jax.jit(jax.vmap(lambda p, x: cheapest(p, x[0], x[1], x[2], x[3:]).fits, (None, 0)))
+
+
+def exact_optimum(program, points):
+    """The least value whose cheapest clocks and powers fit; the best points are asked first."""
+    value = values(program, points)
+    order = np.argsort(value)
+    for start in range(0, len(order), 1024):
+        some = order[np.minimum(np.arange(start, start + 1024), len(order) - 1)]
+        fitting = np.asarray(_fits(program, points[some]))
+        if fitting.any():
+            return value[some[np.argmax(fitting)]]
+    return np.inf
+
+
+def _sent(part, x):
+    return np.asarray(part.nats)[..., None] / x, np.asarray(part.joules)[..., None] * np.expm1(
+        x
+    ) / x
+
+
+def _chain_energy(work, samples, least, sends, nats, joules, most, time):
+    """Least energy over a grid of exponents of ``samples`` and ``sends`` within ``time``."""
+    x = most * np.linspace(0.02, 1.0, 60)
+    left = time[..., None] - sends * nats / x
+    tau = left / np.maximum(samples, 1e-300)
+    energy = samples * work / np.maximum(tau, 1e-300) ** 2 + sends * joules * np.expm1(x) / x
+    energy = np.where(left >= samples * least, energy, np.inf)
+    return np.min(energy, axis=-1)
+
+
+def grid_optimum(program, points):
+    """The same from above: a grid of round times and exponents, in NumPy."""
+    p = jax.tree.map(np.asarray, program)
+    share = np.linspace(0.002, 0.998, 250)
+    best = np.inf
+    table = {}
+    for point in points[np.argsort(values(program, points))]:
+        m, n, b0 = point[:3]
+        time = share / max(n, 1.0)
+        energy = _server_energy(p, m, n, b0, 1 - share * (n > 0), table)
+        for k, b in enumerate(point[3:]):
+            key = (k, b, n)
+            if key not in table:
+                s, t = p.devices, p.uploads
+                table[key] = n * _chain_energy(
+                    s.work[k],
+                    b,
+                    s.min_time[k],
+                    1.0,
+                    t.nats[k],
+                    t.joules[k],
+                    t.max_exponent[k],
+                    time,
+                )
+            energy = energy + np.where(n > 0, table[key], 0.0)
+        if np.min(energy) <= 1:
+            best = values(program, point[None])[0]
+            break
+    return best
+
+
+def _server_energy(p, m, n, b0, time, table):
+    key = (m, n, b0)
+    if key not in table:
+        s, t = p.server, p.broadcast
+        table[key] = _chain_energy(
+            s.work, m * s.weight * b0, s.min_time, n, t.nats, t.joules, t.max_exponent, time
+        )
+    return table[key]
+
+
+ENUMERABLE = 300_000
+"""Most points that are enumerated: some sampled budgets afford thousands of rounds."""
+CASES = [(kind, devices) for kind in KINDS for devices in (1, 2)]
+
+
+@pytest.mark.parametrize(("kind", "devices"), CASES)
+def test_closes_the_gap_at_the_best_of_all_designs(kind, devices):
+    _, programs, _ = tiny(kind, devices)
+    out = closed(kind, devices)
+    assert len(out.reached) >= 20
+    assert out.reached.all()
+    compared = 0
+    for i in range(len(out.reached)):
+        program = element(programs, i)
+        points = designs(program, kind)
+        if len(points) > ENUMERABLE:
+            continue
+        compared += 1
+        best = exact_optimum(program, points)
+        np.testing.assert_allclose(out.whole.design.value[i], best, rtol=1e-12, err_msg=str(i))
+        assert out.whole.lower_bound[i] <= best * (1 + 1e-12)
+    assert compared >= 5
