@@ -1,0 +1,134 @@
+"""Which programs answer a question: one scenario with its schemes, or a batch of scenarios."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge.formulation import two_stage_program
+from jaxedge.pipeline import Asked, Outcome, optimise
+from jaxedge.program import Program
+from jaxedge.scenario import Scenario
+from jaxedge.schemes import JOINT, SEPARATE, STAGE_SHARE, TWO_STAGE, two_stage_schemes
+from jaxedge.solve import in_chunks, put, take
+
+_Tree = TypeVar("_Tree")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Named answers, with a leading axis over them."""
+
+    names: tuple[str, ...]
+    scenarios: Scenario
+    programs: Program
+    outcome: Outcome
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """The rows of several parts, one after the other."""
+
+        def concatenated(name: str) -> Any:
+            trees = [getattr(part, name) for part in parts]
+            return jax.tree.map(lambda *xs: np.concatenate(xs), *trees)
+
+        return Rows(
+            names=tuple(name for part in parts for name in part.names),
+            scenarios=concatenated("scenarios"),
+            programs=concatenated("programs"),
+            outcome=concatenated("outcome"),
+        )
+
+
+_two_stage_programs = jax.jit(jax.vmap(two_stage_program))
+
+
+@jax.jit
+def _scheme_programs(scenario: Scenario) -> Program:
+    programs = two_stage_schemes(scenario)
+    stacked: Program = jax.tree.map(lambda *xs: jnp.stack(xs), *programs)
+    return stacked
+
+
+def repeated(tree: _Tree, count: int) -> _Tree:
+    """A batch of ``count`` copies."""
+    copies: _Tree = jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], count, axis=0), tree)
+    return copies
+
+
+def two_stage_batch(scenarios: Scenario, asked: Asked) -> Rows:
+    """One row for each of a batch of scenarios."""
+    programs = in_chunks(_two_stage_programs, scenarios)
+    outcome = optimise(programs, asked, tighten=slice(None))
+    return Rows(
+        names=(JOINT,) * len(outcome.feasible),
+        scenarios=scenarios,
+        programs=programs,
+        outcome=outcome,
+    )
+
+
+def two_stage_rows(scenario: Scenario, asked: Asked, *, schemes: bool) -> Rows:
+    """The joint design of one scenario and, where asked for, every benchmark's."""
+    batch = repeated(scenario, 1)
+    if not schemes:
+        return two_stage_batch(batch, asked)
+    programs: Program = jax.tree.map(np.asarray, _scheme_programs(scenario))
+    names = (*TWO_STAGE, SEPARATE, SEPARATE)
+    outcome = optimise(programs, asked, tighten=slice(1))
+    scenarios = repeated(scenario, len(names))
+    rounds = programs.rounds
+    rows = Rows(
+        names=names,
+        # A scheme that leaves a stage out is judged without that stage's least rounds.
+        scenarios=dataclasses.replace(
+            scenarios,
+            min_pretraining_rounds=np.minimum(
+                scenarios.min_pretraining_rounds, rounds.min_pretraining
+            ),
+            min_finetuning_rounds=np.minimum(
+                scenarios.min_finetuning_rounds, rounds.min_finetuning
+            ),
+        ),
+        programs=programs,
+        outcome=outcome,
+    )
+    return _with_stages_merged(rows)
+
+
+def _with_stages_merged(rows: Rows) -> Rows:
+    """The last two rows, the stages designed separately, as one row of the joint program."""
+    last, first, second = len(rows.names) - 2, -2, -1
+    outcome, design = rows.outcome, rows.outcome.design
+    # Times are in units of each stage's own delay budget; the joint program's is the whole.
+    merged = dataclasses.replace(
+        take(design, np.array([second])),
+        pretraining_rounds=design.pretraining_rounds[[first]],
+        server_batch=design.server_batch[[first]],
+        server_sample_time=STAGE_SHARE * design.server_sample_time[[first]],
+        device_sample_time=(1 - STAGE_SHARE) * design.device_sample_time[[second]],
+    )
+    feasible = np.array(outcome.feasible)
+    feasible[last] &= feasible[last + 1]
+    bound = np.array(outcome.lower_bound)
+    # Each stage is optimal by its own bound; nothing certifies the two together.
+    bound[last] = np.nan
+    outcome = dataclasses.replace(
+        outcome,
+        feasible=feasible,
+        design=put(design, np.array([last]), merged),
+        lower_bound=bound,
+    )
+    keep = np.arange(last + 1)
+    programs = put(rows.programs, np.array([last]), take(rows.programs, np.array([0])))
+    return Rows(
+        names=(*rows.names[:last], SEPARATE),
+        scenarios=take(rows.scenarios, keep),
+        programs=take(programs, keep),
+        outcome=take(outcome, keep),
+    )

@@ -1,0 +1,160 @@
+"""The entry points: plan one scenario, or many at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxedge.answer import Plan
+from jaxedge.bounds import bound_named
+from jaxedge.designs import Rows, two_stage_batch, two_stage_rows
+from jaxedge.fine_tuning_designs import fine_tuning_rows
+from jaxedge.judging import plans_of
+from jaxedge.pipeline import Asked, Progress, no_progress
+from jaxedge.scenario import Scenario
+from jaxedge.schemes import JOINT
+from jaxedge.solve import RELAXED_GAP
+from jaxedge.stacking import named, stack
+from jaxedge.validation import validate
+
+INTEGER_GAP = 1e-3
+"""Certified relative gap at which an integer design counts as optimal unless asked otherwise."""
+SOLVERS = ("dual-decomposition",)
+_NODES_UNASKED, _NODES_ASKED = 300, 20_000
+"""Nodes of branch and bound by default, and where a gap is asked for."""
+
+
+def plan(
+    scenario: Scenario,
+    *,
+    bound: str = "two-stage",
+    solver: str = SOLVERS[0],
+    relaxed: bool = False,
+    gap: float | None = None,
+    schemes: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """The best design of one scenario, with its certificate.
+
+    Args:
+        scenario: as built, loaded or taken from a preset; it is validated here.
+        bound: "two-stage" (average over both stages) or "fine-tuning" (needs ``pl_constant``).
+        solver: "dual-decomposition".
+        relaxed: real rounds and batches instead of whole ones.
+        gap: certified relative gap to reach, by branch and bound where needed; by default 1e-6
+            relaxed, and 1e-3 with bounded effort for integer designs.
+        schemes: compute the benchmark designs, too.
+        progress: called with (text, fraction or None) while it works.
+
+    Returns:
+        A plan, also where the scenario is infeasible or the solver failed: look at its status.
+
+    Raises:
+        ValueError: if the scenario or an option is not valid.
+    """
+    asked = _asked(bound, solver, relaxed, gap, progress, single=True)
+    valid = validate(scenario)
+    _check_bound(valid, bound)
+    with jax.enable_x64(True):
+        rows_of = fine_tuning_rows if bound == "fine-tuning" else two_stage_rows
+        rows = rows_of(valid, asked, schemes=schemes)
+        plans = dict(zip(rows.names, plans_of(rows, asked), strict=True))
+    joint = plans.pop(JOINT)
+    return dataclasses.replace(joint, schemes=plans)
+
+
+def plan_batch(
+    scenarios: Sequence[Scenario],
+    *,
+    bound: str = "two-stage",
+    solver: str = SOLVERS[0],
+    relaxed: bool = False,
+    gap: float | None = None,
+    progress: Progress | None = None,
+) -> list[Plan]:
+    """The best designs of many scenarios, in the same order, vectorised over equal K.
+
+    Args:
+        scenarios: any number of scenarios; K may differ between them.
+        bound: as in `plan`.
+        solver: as in `plan`.
+        relaxed: as in `plan`.
+        gap: as in `plan`, but branch and bound runs only where a gap is asked for.
+        progress: as in `plan`.
+
+    Raises:
+        ValueError: if a scenario, named by its position, or an option is not valid.
+    """
+    asked = _asked(bound, solver, relaxed, gap, progress, single=False)
+    valid = [named(f"scenario {i}", validate, s) for i, s in enumerate(scenarios)]
+    for i, item in enumerate(valid):
+        named(f"scenario {i}", lambda s: _check_bound(s, bound), item)
+    plans: list[Plan | None] = [None] * len(valid)
+    with jax.enable_x64(True):
+        for members in _alike(valid):
+            rows = _batch_rows([valid[i] for i in members], asked)
+            for i, answer in zip(members, plans_of(rows, asked), strict=True):
+                plans[i] = answer
+    return [answer for answer in plans if answer is not None]
+
+
+def _batch_rows(scenarios: list[Scenario], asked: Asked) -> Rows:
+    if asked.bound == "two-stage":
+        return two_stage_batch(stack(scenarios), asked)
+    parts = []
+    for count, scenario in enumerate(scenarios):
+        asked.progress("searching pre-training rounds", count / len(scenarios))
+        parts.append(fine_tuning_rows(scenario, asked, schemes=False))
+    return Rows.joined(parts)
+
+
+def _alike(scenarios: list[Scenario]) -> list[list[int]]:
+    """Positions of the scenarios that can be stacked: same K, same optional fields."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, item in enumerate(scenarios):
+        key = (len(np.asarray(item.devices.gain)), item.learning.pl_constant is None)
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def _asked(
+    bound: str,
+    solver: str,
+    relaxed: bool,
+    gap: float | None,
+    progress: Progress | None,
+    *,
+    single: bool,
+) -> Asked:
+    bound_named(bound)
+    if solver not in SOLVERS:
+        near = difflib.get_close_matches(str(solver), SOLVERS, n=1, cutoff=0.0)[0]
+        raise ValueError(f"solver: {solver!r} is not known; did you mean {near!r}?")
+    if gap is not None and not (
+        isinstance(gap, int | float) and math.isfinite(gap) and 0 < gap < 1
+    ):
+        raise ValueError(f"gap: {gap!r} must be a number between 0 and 1, such as 1e-4")
+    default = RELAXED_GAP if relaxed else INTEGER_GAP
+    nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED * single
+    return Asked(
+        bound=bound,
+        relaxed=bool(relaxed),
+        gap=default if gap is None else float(gap),
+        max_nodes=0 if relaxed else nodes,
+        progress=no_progress if progress is None else progress,
+    )
+
+
+def _check_bound(scenario: Scenario, bound: str) -> Scenario:
+    if bound == "fine-tuning" and scenario.learning.pl_constant is None:
+        raise ValueError(
+            "learning.pl_constant: missing; the fine-tuning bound needs the Polyak-Lojasiewicz "
+            "constant mu, with 0 < mu <= smoothness"
+        )
+    return scenario
