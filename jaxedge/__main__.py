@@ -1,0 +1,8 @@
+"""``python -m jaxedge`` is the command line."""
+
+import sys
+
+from jaxedge.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
