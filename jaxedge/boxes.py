@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxedge.certificates import ray_values
-from jaxedge.cheapest import Cheapest, cheapest
+from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest
 from jaxedge.design import Design
 from jaxedge.integers import _integer_prices
 from jaxedge.program import Computing, Program, with_rounds
@@ -83,8 +83,8 @@ def whole_box(program: Program) -> Box:
 
 @jax.jit
 @jax.vmap
-def _enter(program: Program, box: Box) -> tuple[Program, Cheapest]:
-    """The program within a box, and the cheapest design at its lower corner."""
+def _within(program: Program, box: Box) -> Program:
+    """The program restricted to a box."""
 
     def limited(part: Computing, lower: Array, upper: Array) -> Computing:
         return dataclasses.replace(part, min_batch=lower, max_batch=upper)
@@ -101,9 +101,10 @@ def _enter(program: Program, box: Box) -> tuple[Program, Cheapest]:
         server=limited(program.server, box.lower[2], box.upper[2]),
         devices=limited(program.devices, box.lower[3:], box.upper[3:]),
     )
-    n = jnp.where(rounds.tied, box.lower[0], box.lower[1])
-    corner = cheapest(program, box.lower[0], n, box.lower[2], box.lower[3:])
-    return with_rounds(inside, rounds), corner
+    return with_rounds(inside, rounds)
+
+
+_lower_corner = jax.jit(jax.vmap(fewest))
 
 
 def _distance(x: Array) -> Array:
@@ -208,7 +209,8 @@ def judge_boxes(
         cutoffs: (batch,) values of no interest.
         gap: relative gap to which relaxations are solved.
     """
-    inside, corner = in_chunks(_enter, programs, boxes)
+    inside = in_chunks(_within, programs, boxes)
+    corner = in_chunks(cheapest_of_each, programs, *in_chunks(_lower_corner, inside))
     live = ~np.asarray(corner.provably_not)
     # A hopeless relaxation would be tried again and again: another takes its place.
     stand_in = np.where(live, np.arange(len(live)), np.argmax(live))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxedge.branch_and_bound import branch_and_bound
-from jaxedge.cheapest import cheapest, least_delay
+from jaxedge.cheapest import cheapest_of_each, fewest, least_delay
 from jaxedge.design import Design
 from jaxedge.integers import Whole, solve_integer
 from jaxedge.program import Program
@@ -17,7 +17,7 @@ from jaxedge.solve import Relaxed, in_chunks, put, solve_relaxed, take
 
 Progress = Callable[[str, float | None], None]
 
-_cheapest = jax.jit(jax.vmap(cheapest))
+_fewest = jax.jit(jax.vmap(fewest))
 _least_delay = jax.jit(jax.vmap(least_delay))
 
 
@@ -52,29 +52,21 @@ class Outcome:
     """The relaxed optimum, which integer designs start from."""
 
 
-def _fewest(programs: Program) -> tuple[np.ndarray, ...]:
-    """The fewest rounds and smallest batches of each program: no design needs less."""
-    rounds = programs.rounds
-    tied = np.where(rounds.tied, rounds.min_pretraining, rounds.min_finetuning)
-    fewest = (rounds.min_pretraining, tied, programs.server.min_batch, programs.devices.min_batch)
-    return tuple(np.asarray(x) for x in fewest)
-
-
 def feasibility(programs: Program) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which programs are feasible, and the least energy (J) and delay (s) each one needs."""
-    fewest = _fewest(programs)
-    least = in_chunks(_cheapest, programs, *fewest)
+    point = in_chunks(_fewest, programs)
+    least = in_chunks(cheapest_of_each, programs, *point)
     feasible, delay = np.asarray(least.fits), np.full(len(least.fits), np.nan)
     short = np.flatnonzero(~feasible)
     if short.size:
-        delay[short] = in_chunks(_least_delay, *take((programs, *fewest), short))
+        delay[short] = in_chunks(_least_delay, *take((programs, *point), short))
     return feasible, least.energy * programs.energy_unit, delay * programs.delay_unit
 
 
 def with_least_energy(programs: Program, design: Design) -> Design:
     """The designs with clocks and powers of least energy within the delay, where that works out."""
     again = in_chunks(
-        _cheapest,
+        cheapest_of_each,
         programs,
         design.pretraining_rounds,
         design.finetuning_rounds,

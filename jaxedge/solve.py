@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -50,12 +51,11 @@ def judge(program: Program, prices: Prices) -> Relaxed:
     too, and the better certificate kept.
     """
     free = dataclasses.replace(prices, energy=jnp.zeros_like(prices.energy))
-    bound, free_bound = lower_bound(program, prices), lower_bound(program, free)
-    better = free_bound > bound
-    kept: Prices = jax.tree.map(lambda a, b: jnp.where(better, a, b), free, prices)
-    return Relaxed(
-        design=recover(program, kept), prices=kept, lower_bound=jnp.maximum(bound, free_bound)
-    )
+    both: Prices = jax.tree.map(lambda *xs: jnp.stack(xs), prices, free)
+    bounds = jax.vmap(partial(lower_bound, program))(both)
+    better = bounds[1] > bounds[0]
+    kept: Prices = jax.tree.map(lambda x: jnp.where(better, x[1], x[0]), both)
+    return Relaxed(design=recover(program, kept), prices=kept, lower_bound=jnp.max(bounds))
 
 
 @jax.jit

@@ -14,7 +14,8 @@ from scipy.optimize import minimize
 from jaxedge import presets
 from jaxedge.allocation import Allocation, StageAllocation
 from jaxedge.bounds import two_stage_bound
-from jaxedge.cheapest import TOLERANCE, cheapest, least_delay, shortfall
+from jaxedge.chains import TOLERANCE
+from jaxedge.cheapest import cheapest, fewest, least_delay
 from jaxedge.formulation import two_stage_program
 from jaxedge.sampling import sample_batch
 from jaxedge.system.delay import delay
@@ -394,16 +395,22 @@ def test_no_delay_would_do_where_the_radio_alone_spends_too_much():
     np.testing.assert_array_equal(jnp.isinf(found), at_rest >= 1)
 
 
+@jax.jit
+def _needs(program):
+    """What the fewest rounds with the smallest batches need."""
+    point = fewest(program)
+    return cheapest(program, *point), least_delay(program, *point)
+
+
 @pytest.mark.parametrize("name", ["default", "small", "large"])
 def test_presets_are_feasible_and_their_shortfall_is_a_shortfall(name):
     program = two_stage_program(jax.tree.map(jnp.asarray, presets.get(name)))
-    answer = jax.jit(shortfall)(program)
-    assert answer.feasible and answer.least_energy < 1 and answer.least_delay < 1
-    short = _tightened(program, float(answer.least_delay) * 0.99)
-    again = jax.jit(shortfall)(short)
-    assert not again.feasible
-    assert again.least_energy > 1
-    assert float(again.least_delay) == pytest.approx(1 / 0.99, rel=1e-9)
+    answer, delay = _needs(program)
+    assert answer.fits and answer.energy < 1 and delay < 1
+    again, later = _needs(_tightened(program, float(delay) * 0.99))
+    assert not again.fits
+    assert again.energy > 1
+    assert float(later) == pytest.approx(1 / 0.99, rel=1e-9)
 
 
 def test_single_precision_stays_single_and_near():

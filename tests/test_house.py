@@ -31,7 +31,7 @@ ROOMS = {
     "program": "program rounds responses certificates design",
     "solvers": "solvers",
     "solve": "solve formulation",
-    "integers": "integers cheapest boxes branch_and_bound "
+    "integers": "integers chains cheapest boxes branch_and_bound "
     "pretraining_bounds pretraining_cover pretraining_search",
     "accounts": "accounts",
     "planning": "schemes pipeline designs fine_tuning_designs judging planning",
@@ -45,7 +45,7 @@ HEAVY = {"matplotlib": {"plots"}, "flax": set(), "sklearn": set(), "scipy": set(
 """Slow to import -> the one module that does so, inside its functions."""
 
 
-LONG = {"branch_and_bound", "cheapest", "solvers.dual_decomposition"}
+LONG = {"branch_and_bound", "solvers.dual_decomposition"}
 """One algorithm each, with its derivation; any other module stays under 300 lines."""
 
 
