@@ -14,9 +14,9 @@ import numpy as np
 from jax import Array
 
 from jaxedge.certificates import ray_values
-from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest
+from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest_of_each
 from jaxedge.design import Design
-from jaxedge.integers import _integer_prices
+from jaxedge.integers import integer_prices
 from jaxedge.program import Computing, Program, with_rounds
 from jaxedge.responses import Prices, Work, respond
 from jaxedge.solve import Relaxed, in_chunks, solve_relaxed, take
@@ -83,7 +83,7 @@ def whole_box(program: Program) -> Box:
 
 @jax.jit
 @jax.vmap
-def _within(program: Program, box: Box) -> Program:
+def within(program: Program, box: Box) -> Program:
     """The program restricted to a box."""
 
     def limited(part: Computing, lower: Array, upper: Array) -> Computing:
@@ -102,9 +102,6 @@ def _within(program: Program, box: Box) -> Program:
         devices=limited(program.devices, box.lower[3:], box.upper[3:]),
     )
     return with_rounds(inside, rounds)
-
-
-_lower_corner = jax.jit(jax.vmap(fewest))
 
 
 def _distance(x: Array) -> Array:
@@ -185,7 +182,7 @@ def _shrunk(program: Program, box: Box, prices: Prices, cutoff: Array) -> Box:
 
 @jax.jit
 @jax.vmap
-def _look(
+def look(
     program: Program, box: Box, design: Design, prices: Prices, bound: Array, cutoff: Array
 ) -> Outlook:
     parts = [design.pretraining_rounds, design.finetuning_rounds, design.server_batch]
@@ -209,15 +206,15 @@ def judge_boxes(
         cutoffs: (batch,) values of no interest.
         gap: relative gap to which relaxations are solved.
     """
-    inside = in_chunks(_within, programs, boxes)
-    corner = in_chunks(cheapest_of_each, programs, *in_chunks(_lower_corner, inside))
+    inside = in_chunks(within, programs, boxes)
+    corner = in_chunks(cheapest_of_each, programs, *in_chunks(fewest_of_each, inside))
     live = ~np.asarray(corner.provably_not)
     # A hopeless relaxation would be tried again and again: another takes its place.
     stand_in = np.where(live, np.arange(len(live)), np.argmax(live))
     relaxed = solve_relaxed(take(inside, stand_in), gap=gap, exhaustive=False)
-    prices, bound = in_chunks(_integer_prices, take(inside, stand_in), relaxed.prices)
+    prices, bound = in_chunks(integer_prices, take(inside, stand_in), relaxed.prices)
     bound = np.where(np.isnan(bound), -np.inf, bound)
-    outlook = in_chunks(_look, inside, boxes, relaxed.design, prices, bound, cutoffs)
+    outlook = in_chunks(look, inside, boxes, relaxed.design, prices, bound, cutoffs)
     return Judged(
         boxes=boxes,
         programs=inside,

@@ -20,11 +20,11 @@ from jaxedge.boxes import Box, Judged, judge_boxes, whole_box
 from jaxedge.design import Design
 from jaxedge.integers import (
     Whole,
-    _best_of,
-    _first_candidates,
-    _flat,
-    _solve_batches,
-    _spread,
+    best_of,
+    first_candidates,
+    flat,
+    solve_batches,
+    spread,
     whole_rounds,
 )
 from jaxedge.program import Program
@@ -215,8 +215,8 @@ def _offer_rounded(
         return
     index = np.asarray(rows)
     programs, relaxed = take(judged.programs, index), take(judged.relaxed, index)
-    starts = in_chunks(_first_candidates, programs, relaxed.design, take(judged.prices, index))
-    candidates = _best_of(_solve_batches(_spread(programs, 3), _flat(starts)), 3)
+    starts = in_chunks(first_candidates, programs, relaxed.design, take(judged.prices, index))
+    candidates = best_of(solve_batches(spread(programs, 3), flat(starts)), 3)
     values = np.array([searches[i].value for i in owners[index]])
     promising = np.flatnonzero(candidates.answer.design.value < values)
     if not promising.size:

@@ -141,3 +141,5 @@ def fewest(program: Program) -> tuple[Array, Array, Array, Array]:
 
 cheapest_of_each = jax.jit(jax.vmap(cheapest))
 """`cheapest` over a batch, compiled once for all who need it."""
+fewest_of_each = jax.jit(jax.vmap(fewest))
+"""`fewest` over a batch."""

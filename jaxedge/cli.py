@@ -109,6 +109,8 @@ def _plan(options: argparse.Namespace) -> None:
         from jaxedge.plots import check_figure_path
 
         check_figure_path(options.plot)
+    if options.gap is None:  # branch and bound to a gap may run long
+        compilation_cache.hurry()
     compilation_cache.enable()
     scenario = _scenario(options)
     _check_bound(options.bound, [scenario])

@@ -1,6 +1,7 @@
-"""JAX's compilation cache on disk, for the command line: a second start skips the compiler.
+"""How the command line starts fast: JAX's compilation cache on disk, and a compiler in a hurry.
 
-The library never turns it on by itself: where compiled programs are kept is the caller's choice.
+The library does neither by itself: where compiled programs are kept, and how hard the compiler
+tries, is the caller's choice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 SWITCH = "JAXEDGE_CACHE"
 """Environment variable: "off" turns the cache off."""
 
+_LEVEL = "xla_backend_optimization_level"
 _OFF = ("off", "0", "no", "false")
 
 
@@ -28,6 +30,16 @@ def user_cache_folder() -> Path:
     else:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "jaxedge"
+
+
+def hurry() -> None:
+    """Compile without LLVM's optimisations; call before ``import jax``.
+
+    They take longer than one plan gains from them. ``XLA_FLAGS`` that name the level are kept.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _LEVEL not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{_LEVEL}=0".strip()
 
 
 def silence() -> None:

@@ -45,11 +45,11 @@ class Rows:
         )
 
 
-_two_stage_programs = jax.jit(jax.vmap(two_stage_program))
+programs_of_each = jax.jit(jax.vmap(two_stage_program))
 
 
 @jax.jit
-def _scheme_programs(scenario: Scenario) -> Program:
+def scheme_programs(scenario: Scenario) -> Program:
     programs = two_stage_schemes(scenario)
     stacked: Program = jax.tree.map(lambda *xs: jnp.stack(xs), *programs)
     return stacked
@@ -63,7 +63,7 @@ def repeated(tree: _Tree, count: int) -> _Tree:
 
 def two_stage_batch(scenarios: Scenario, asked: Asked) -> Rows:
     """One row for each of a batch of scenarios."""
-    programs = in_chunks(_two_stage_programs, scenarios)
+    programs = in_chunks(programs_of_each, scenarios)
     outcome = optimise(programs, asked, tighten=slice(None))
     return Rows(
         names=(JOINT,) * len(outcome.feasible),
@@ -78,7 +78,7 @@ def two_stage_rows(scenario: Scenario, asked: Asked, *, schemes: bool) -> Rows:
     batch = repeated(scenario, 1)
     if not schemes:
         return two_stage_batch(batch, asked)
-    programs: Program = jax.tree.map(np.asarray, _scheme_programs(scenario))
+    programs: Program = jax.tree.map(np.asarray, scheme_programs(scenario))
     names = (*TWO_STAGE, SEPARATE, SEPARATE)
     outcome = optimise(programs, asked, tighten=slice(1))
     scenarios = repeated(scenario, len(names))

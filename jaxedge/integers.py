@@ -46,22 +46,22 @@ class Batches:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Candidate:
+class Candidate:
     """Fixed batches with the judged optimum of the rest."""
 
     batches: Batches
     answer: Relaxed
 
 
-def _solve_batches(programs: Program, batches: Batches) -> _Candidate:
+def solve_batches(programs: Program, batches: Batches) -> Candidate:
     """Judged optima with the batches fixed."""
     fixed = with_batches(programs, batches.server, batches.devices)
-    return _Candidate(
+    return Candidate(
         batches=batches, answer=solve_relaxed(fixed, gap=_CANDIDATE_GAP, exhaustive=False)
     )
 
 
-_integer_prices = jax.jit(jax.vmap(dual_decomposition.integer_prices))
+integer_prices = jax.jit(jax.vmap(dual_decomposition.integer_prices))
 
 
 def _clip_batches(program: Program, server: Array, devices: Array) -> Batches:
@@ -73,7 +73,7 @@ def _clip_batches(program: Program, server: Array, devices: Array) -> Batches:
 
 @jax.jit
 @jax.vmap
-def _first_candidates(program: Program, design: Design, prices: Prices) -> Batches:
+def first_candidates(program: Program, design: Design, prices: Prices) -> Batches:
     """(3, ...) nearest and lower integers of the relaxed batches, and the integer dual's choice."""
     dual = respond(program, prices, integer=True)
     options = [
@@ -87,7 +87,7 @@ def _first_candidates(program: Program, design: Design, prices: Prices) -> Batch
 
 @jax.jit
 @jax.vmap
-def _promising_moves(program: Program, candidate: _Candidate) -> tuple[Batches, Array]:
+def promising_moves(program: Program, candidate: Candidate) -> tuple[Batches, Array]:
     """(_MOVES, ...) batches after the most promising moves by one, and whether each may help.
 
     At fixed prices the Lagrangian of the moved batches bounds from below what they can reach.
@@ -135,26 +135,26 @@ def _promising_moves(program: Program, candidate: _Candidate) -> tuple[Batches, 
     return after, helpful
 
 
-def _spread(tree: _Tree, copies: int) -> _Tree:
+def spread(tree: _Tree, copies: int) -> _Tree:
     """Each element of a batch repeated ``copies`` times in a row."""
     spread: _Tree = jax.tree.map(lambda x: np.repeat(np.asarray(x), copies, axis=0), tree)
     return spread
 
 
-def _flat(tree: _Tree) -> _Tree:
+def flat(tree: _Tree) -> _Tree:
     """(batch, candidates, ...) as one batch."""
     flat: _Tree = jax.tree.map(lambda x: np.reshape(x, (-1, *np.shape(x)[2:])), tree)
     return flat
 
 
-def _best_of(candidates: _Candidate, copies: int) -> _Candidate:
+def best_of(candidates: Candidate, copies: int) -> Candidate:
     """The best of every ``copies`` consecutive candidates."""
     values = np.reshape(candidates.answer.design.value, (-1, copies))
     index = np.argmin(values, axis=1) + copies * np.arange(len(values))
     return take(candidates, index)
 
 
-def best_batches(programs: Program, relaxed: Relaxed, prices: Prices) -> _Candidate:
+def best_batches(programs: Program, relaxed: Relaxed, prices: Prices) -> Candidate:
     """Whole batches at which no single move by one helps, with real rounds.
 
     Args:
@@ -162,21 +162,21 @@ def best_batches(programs: Program, relaxed: Relaxed, prices: Prices) -> _Candid
         relaxed: their relaxed optima.
         prices: prices of their integer duals.
     """
-    starts = in_chunks(_first_candidates, programs, relaxed.design, prices)
+    starts = in_chunks(first_candidates, programs, relaxed.design, prices)
     copies = 3
-    best = _best_of(_solve_batches(_spread(programs, copies), _flat(starts)), copies)
+    best = best_of(solve_batches(spread(programs, copies), flat(starts)), copies)
     active = np.flatnonzero(np.isfinite(best.answer.design.value))
     for _ in range(_MAX_SWEEPS):
         if not active.size:
             break
         here, now = take(programs, active), take(best, active)
-        moves, helpful = in_chunks(_promising_moves, here, now)
+        moves, helpful = in_chunks(promising_moves, here, now)
         some = np.any(helpful, axis=1)
         active, here, now = active[some], take(here, some), take(now, some)
         if not active.size:
             break
-        moved = _solve_batches(_spread(here, _MOVES), _flat(take(moves, some)))
-        moved = _best_of(moved, _MOVES)
+        moved = solve_batches(spread(here, _MOVES), flat(take(moves, some)))
+        moved = best_of(moved, _MOVES)
         gained = moved.answer.design.value < now.answer.design.value * (1 - _GAIN)
         active = active[gained]
         best = put(best, active, take(moved, np.flatnonzero(gained)))
@@ -185,7 +185,7 @@ def best_batches(programs: Program, relaxed: Relaxed, prices: Prices) -> _Candid
 
 @jax.jit
 @jax.vmap
-def _neighbouring_rounds(program: Program, candidate: _Candidate) -> Program:
+def neighbouring_rounds(program: Program, candidate: Candidate) -> Program:
     """(4, ...) programs with one stage's rounds fixed at an integer near the real optimum."""
     rounds, design = program.rounds, candidate.answer.design
     fixed = with_batches(program, candidate.batches.server, candidate.batches.devices)
@@ -210,7 +210,7 @@ def _whole(rounds: Array) -> Array:
 
 @jax.jit
 @jax.vmap
-def _floored(program: Program, design: Design) -> Design:
+def floored(program: Program, design: Design) -> Design:
     """The design with its rounds floored, and its value.
 
     Fewer rounds with the same choices per round never spend more, so flooring stays feasible.
@@ -239,12 +239,12 @@ def objective(
     return (program.gap + m * pre + n * fine) / (m * rounds.server_rate + n * rounds.device_rate)
 
 
-def whole_rounds(programs: Program, candidate: _Candidate) -> Design:
+def whole_rounds(programs: Program, candidate: Candidate) -> Design:
     """The best design with whole rounds around each candidate's real ones."""
     copies = 4
-    narrowed = _flat(in_chunks(_neighbouring_rounds, programs, candidate))
+    narrowed = flat(in_chunks(neighbouring_rounds, programs, candidate))
     answer = solve_relaxed(narrowed, gap=_CANDIDATE_GAP, exhaustive=False)
-    options = in_chunks(_floored, _spread(programs, copies), answer.design)
+    options = in_chunks(floored, spread(programs, copies), answer.design)
     best = np.argmin(np.reshape(options.value, (-1, copies)), axis=1)
     return take(options, best + copies * np.arange(len(best)))
 
@@ -270,6 +270,6 @@ def solve_integer(programs: Program, relaxed: Relaxed) -> Whole:
         Designs with whole rounds and batches (value inf where none was found), the prices of the
         integer dual and its lower bound.
     """
-    prices, bound = in_chunks(_integer_prices, programs, relaxed.prices)
+    prices, bound = in_chunks(integer_prices, programs, relaxed.prices)
     candidate = best_batches(programs, relaxed, prices)
     return Whole(design=whole_rounds(programs, candidate), prices=prices, lower_bound=bound)

@@ -50,7 +50,7 @@ def _assess_allocation(scenario: Scenario, allocation: Allocation, bound: str) -
 
 
 @partial(jax.jit, static_argnames="bound")
-def _assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> _Assessment:
+def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> _Assessment:
     def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
         return _assess_allocation(scenario, allocation_of(scenario, program, design), bound)
 
@@ -58,7 +58,7 @@ def _assess(scenarios: Scenario, programs: Program, designs: Design, bound: str)
 
 
 @partial(jax.jit, static_argnames="bound")
-def _assess_naive(
+def assess_naive(
     scenarios: Scenario, programs: Program, designs: Design, bound: str
 ) -> _Assessment:
     """What a user gets who rounds the relaxed optimum.
@@ -92,10 +92,10 @@ def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
     """One plan for each row."""
     outcome = rows.outcome
     given = (rows.scenarios, rows.programs)
-    found = in_chunks(partial(_assess, bound=asked.bound), *given, outcome.design)
+    found = in_chunks(partial(assess, bound=asked.bound), *given, outcome.design)
     naive = None
     if not asked.relaxed:
-        naive = in_chunks(partial(_assess_naive, bound=asked.bound), *given, outcome.relaxed.design)
+        naive = in_chunks(partial(assess_naive, bound=asked.bound), *given, outcome.relaxed.design)
     prices = shadow_prices(rows.programs, outcome.relaxed)
     lower = outcome.lower_bound * rows.programs.scale
     plans = []

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxedge.answer import Plan
 from jaxedge.bounds import bound_named
-from jaxedge.designs import Rows, two_stage_batch, two_stage_rows
+from jaxedge.compile_ahead import compile_ahead
+from jaxedge.designs import Rows, repeated, two_stage_batch, two_stage_rows
 from jaxedge.fine_tuning_designs import fine_tuning_rows
 from jaxedge.judging import plans_of
 from jaxedge.pipeline import Asked, Progress, no_progress
@@ -62,6 +63,8 @@ def plan(
     valid = validate(scenario)
     _check_bound(valid, bound)
     with jax.enable_x64(True):
+        asked.progress("compiling", None)
+        compile_ahead(repeated(valid, 1), asked, schemes=schemes)
         rows_of = fine_tuning_rows if bound == "fine-tuning" else two_stage_rows
         rows = rows_of(valid, asked, schemes=schemes)
         plans = dict(zip(rows.names, plans_of(rows, asked), strict=True))
@@ -106,7 +109,10 @@ def plan_batch(
 
 def _batch_rows(scenarios: list[Scenario], asked: Asked) -> Rows:
     if asked.bound == "two-stage":
-        return two_stage_batch(stack(scenarios), asked)
+        batch = stack(scenarios)
+        asked.progress("compiling", None)
+        compile_ahead(batch, asked, schemes=False)
+        return two_stage_batch(batch, asked)
     parts = []
     for count, scenario in enumerate(scenarios):
         asked.progress("searching pre-training rounds", count / len(scenarios))

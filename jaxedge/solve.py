@@ -20,6 +20,8 @@ from jaxedge.solvers import dual_bisection, dual_decomposition
 
 RELAXED_GAP = 1e-6
 """Certified relative gap at which a relaxed answer counts as optimal."""
+FIRST_ATTEMPT = (0.1, 30)
+"""Shrink factor and most steps of the first attempt: fast, and nearly always enough."""
 _LARGE, _SMALL = 512, 32
 """Programs in one compiled call: few sizes, so that little is compiled, that stay in cache."""
 
@@ -59,7 +61,7 @@ def judge(program: Program, prices: Prices) -> Relaxed:
 
 
 @jax.jit
-def _decompose(programs: Program, shrink: float, max_steps: int) -> Relaxed:
+def decompose(programs: Program, shrink: float, max_steps: int) -> Relaxed:
     def one(program: Program) -> Relaxed:
         return judge(program, dual_decomposition.solve_prices(program, shrink, max_steps))
 
@@ -85,11 +87,11 @@ def solve_relaxed(
         Judged answers in the same order; their `gap` says which ones are certified.
     """
     attempts: list[Callable[[Program], Relaxed]] = [
-        lambda p: _decompose(p, 0.5, 100),
-        lambda p: _decompose(p, 0.75, 200),
+        lambda p: decompose(p, 0.5, 100),
+        lambda p: decompose(p, 0.75, 200),
     ]
     attempts += [_bisect] * exhaustive
-    best = in_chunks(lambda p: _decompose(p, 0.1, 30), programs)
+    best = in_chunks(lambda p: decompose(p, *FIRST_ATTEMPT), programs)
     for attempt in attempts:
         missed = np.flatnonzero(best.gap > gap)
         if not missed.size:
@@ -108,6 +110,11 @@ def _chunks(size: int) -> list[tuple[int, int]]:
         chunks.append((start, length))
         start += length
     return chunks
+
+
+def chunk_lengths(size: int) -> set[int]:
+    """The padded lengths of the chunks of a batch."""
+    return {length for _, length in _chunks(size)}
 
 
 def in_chunks(fn: Callable[..., _Tree], *batches: Any) -> _Tree:

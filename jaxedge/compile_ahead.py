@@ -1,0 +1,113 @@
+"""Programs that a plan will need are compiled side by side: XLA keeps about one core busy with each.
+
+They are run once on zeros, which fills JAX's own caches; the answers are dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxedge import boxes, integers
+from jaxedge.cheapest import cheapest_of_each, fewest_of_each
+from jaxedge.designs import programs_of_each, scheme_programs
+from jaxedge.judging import assess, assess_naive
+from jaxedge.pipeline import Asked
+from jaxedge.scenario import Scenario
+from jaxedge.solve import FIRST_ATTEMPT, chunk_lengths, decompose
+
+Job = Callable[[], Any]
+
+
+def compile_ahead(scenarios: Scenario, asked: Asked, *, schemes: bool) -> None:
+    """Compile what planning a batch of scenarios will need, unless that was done before.
+
+    Args:
+        scenarios: with a leading batch axis.
+        asked: the question; its gap does not matter.
+        schemes: whether one scenario is planned with all benchmark designs beside it.
+    """
+    leaves, tree = jax.tree.flatten(scenarios)
+    shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in leaves)
+    # A scenario with its schemes is a small batch of programs.
+    length = max(chunk_lengths(1 if schemes else len(leaves[0])))
+    key = shapes, tree, length, asked.bound, asked.relaxed, asked.max_nodes > 0, schemes
+    _compile(*key)
+
+
+@cache
+def _compile(
+    shapes: tuple[tuple[tuple[int, ...], Any], ...],
+    tree: Any,
+    length: int,
+    bound: str,
+    relaxed: bool,
+    branching: bool,
+    schemes: bool,
+) -> None:
+    def scenarios(*lead: int) -> Scenario:
+        numbers = [np.zeros((*lead, *shape), dtype) for shape, dtype in shapes]
+        unflattened: Scenario = jax.tree.unflatten(tree, numbers)
+        return unflattened
+
+    jobs = _jobs(scenarios(length), bound, relaxed=relaxed, branching=branching)
+    if bound == "two-stage":
+        first = (lambda: scheme_programs(scenarios())) if schemes else (
+            lambda: programs_of_each(scenarios(length))
+        )
+        jobs.insert(0, first)
+    with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
+        for done in [pool.submit(_in_double_precision, job) for job in jobs]:
+            done.result()
+
+
+def _in_double_precision(job: Job) -> None:
+    # The setting belongs to a thread.
+    with jax.enable_x64(True):
+        job()
+
+
+def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) -> list[Job]:
+    """Calls of the compiled functions on zeros, those that take longest to compile first."""
+
+    def zeros_of(fn: Callable[..., Any], *arguments: Any) -> Any:
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(fn, *arguments))
+
+    programs = zeros_of(programs_of_each, scenarios)
+    least = zeros_of(fewest_of_each, programs)
+    solved = zeros_of(decompose, programs, *FIRST_ATTEMPT)
+    given = (scenarios, programs, solved.design)
+    jobs: list[Job] = [
+        lambda: decompose(programs, *FIRST_ATTEMPT),
+        lambda: cheapest_of_each(programs, *least),
+        lambda: assess(*given, bound=bound),
+    ]
+    if relaxed:
+        return jobs
+    batches = integers.Batches(
+        server=solved.design.server_batch, devices=solved.design.device_batch
+    )
+    candidate = integers.Candidate(batches=batches, answer=solved)
+    jobs.insert(0, lambda: integers.integer_prices(programs, solved.prices))
+    jobs += [
+        lambda: integers.promising_moves(programs, candidate),
+        lambda: integers.neighbouring_rounds(programs, candidate),
+        lambda: assess_naive(*given, bound=bound),
+        lambda: integers.first_candidates(programs, solved.design, solved.prices),
+        lambda: integers.floored(programs, solved.design),
+    ]
+    if branching:
+        box = zeros_of(boxes.whole_box, programs)
+        numbers = solved.lower_bound, solved.lower_bound
+        jobs += [
+            lambda: boxes.look(programs, box, solved.design, solved.prices, *numbers),
+            lambda: boxes.within(programs, box),
+            lambda: boxes.whole_box(programs),
+        ]
+    return jobs
