@@ -185,6 +185,7 @@ def _shrunk(program: Program, box: Box, prices: Prices, cutoff: Array) -> Box:
 def look(
     program: Program, box: Box, design: Design, prices: Prices, bound: Array, cutoff: Array
 ) -> Outlook:
+    """What the relaxed optimum of a box says about it."""
     parts = [design.pretraining_rounds, design.finetuning_rounds, design.server_batch]
     point = jnp.concatenate([jnp.stack(parts), design.device_batch])
     point = jnp.clip(jnp.where(jnp.isfinite(point), point, box.lower), box.lower, box.upper)

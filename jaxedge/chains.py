@@ -94,6 +94,8 @@ class Chains(NamedTuple):
 
 
 def chains_of(program: Program, m: Array, n: Array, server: Array, device: Array) -> Chains:
+    """The chains of a program at the given rounds and batches."""
+
     def join(of_devices: Array, of_server: Array) -> Array:
         return jnp.concatenate([jnp.broadcast_to(of_devices, device.shape), of_server[None]])
 
@@ -269,6 +271,8 @@ def _price_bound(case: _Case, prices: Array) -> Array:
 
 
 class Spending(NamedTuple):
+    """The least energy within a deadline, and what proves it."""
+
     sample_time: Array
     exponent: Array
     energy: Array

@@ -1,4 +1,4 @@
-"""Programs that a plan will need are compiled side by side: XLA keeps about one core busy with each.
+"""What a plan will need is compiled side by side: XLA keeps about one core busy with a program.
 
 They are run once on zeros, which fills JAX's own caches; the answers are dropped.
 """
@@ -58,8 +58,10 @@ def _compile(
 
     jobs = _jobs(scenarios(length), bound, relaxed=relaxed, branching=branching)
     if bound == "two-stage":
-        first = (lambda: scheme_programs(scenarios())) if schemes else (
-            lambda: programs_of_each(scenarios(length))
+        first = (
+            (lambda: scheme_programs(scenarios()))
+            if schemes
+            else (lambda: programs_of_each(scenarios(length)))
         )
         jobs.insert(0, first)
     with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:

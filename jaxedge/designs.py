@@ -50,6 +50,7 @@ programs_of_each = jax.jit(jax.vmap(two_stage_program))
 
 @jax.jit
 def scheme_programs(scenario: Scenario) -> Program:
+    """The programs of `two_stage_schemes` as a batch."""
     programs = two_stage_schemes(scenario)
     stacked: Program = jax.tree.map(lambda *xs: jnp.stack(xs), *programs)
     return stacked

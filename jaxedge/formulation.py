@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -90,6 +91,7 @@ def _program(
     )
 
 
+@jax.jit
 def two_stage_program(scenario: Scenario) -> Program:
     """The two-stage bound's program of a validated scenario; rounds have no upper limit."""
     task = scenario.learning

@@ -189,18 +189,22 @@ def neighbouring_rounds(program: Program, candidate: Candidate) -> Program:
     """(4, ...) programs with one stage's rounds fixed at an integer near the real optimum."""
     rounds, design = program.rounds, candidate.answer.design
     fixed = with_batches(program, candidate.batches.server, candidate.batches.devices)
-    options = []
-    for nudge in (0.0, 1.0):
-        m = _whole(design.pretraining_rounds) + nudge
-        m = jnp.clip(m, rounds.min_pretraining, rounds.max_pretraining)
-        options.append(dataclasses.replace(rounds, min_pretraining=m, max_pretraining=m))
-        n = _whole(design.finetuning_rounds) + nudge
-        n = jnp.clip(n, rounds.min_finetuning, rounds.max_finetuning)
-        options.append(dataclasses.replace(rounds, min_finetuning=n, max_finetuning=n))
-    stacked: Program = jax.tree.map(
-        lambda *xs: jnp.stack(xs), *[with_rounds(fixed, option) for option in options]
-    )
-    return stacked
+    m, n = _whole(design.pretraining_rounds), _whole(design.finetuning_rounds)
+    nudge, free = jnp.array([0.0, 1.0, 0.0, 1.0]), jnp.array([False, False, True, True])
+    m = jnp.clip(m + nudge, rounds.min_pretraining, rounds.max_pretraining)
+    n = jnp.clip(n + nudge, rounds.min_finetuning, rounds.max_finetuning)
+
+    def narrowed(m: Array, n: Array, free_m: Array) -> Program:
+        options = dataclasses.replace(
+            rounds,
+            min_pretraining=jnp.where(free_m, rounds.min_pretraining, m),
+            max_pretraining=jnp.where(free_m, rounds.max_pretraining, m),
+            min_finetuning=jnp.where(free_m, n, rounds.min_finetuning),
+            max_finetuning=jnp.where(free_m, n, rounds.max_finetuning),
+        )
+        return with_rounds(fixed, options)
+
+    return jax.vmap(narrowed)(m, n, free)
 
 
 def _whole(rounds: Array) -> Array:

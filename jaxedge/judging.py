@@ -39,6 +39,7 @@ class _Assessment:
     violation: Array
 
 
+@partial(jax.jit, static_argnames="bound")
 def _assess_allocation(scenario: Scenario, allocation: Allocation, bound: str) -> _Assessment:
     return _Assessment(
         allocation=allocation,
@@ -51,6 +52,8 @@ def _assess_allocation(scenario: Scenario, allocation: Allocation, bound: str) -
 
 @partial(jax.jit, static_argnames="bound")
 def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> _Assessment:
+    """The designs in original units, with all that is claimed of them."""
+
     def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
         return _assess_allocation(scenario, allocation_of(scenario, program, design), bound)
 

@@ -140,8 +140,8 @@ def shadow_prices(programs: Program, relaxed: Relaxed) -> dict[str, np.ndarray]:
     )
     time = np.sum(prices.device_time, axis=-1)
     return {
-        "energy_budget": -prices.energy * weight / programs.energy_unit,
-        "delay_budget": -time * weight / programs.delay_unit,
+        "energy_budget": np.asarray(-prices.energy * weight / programs.energy_unit),
+        "delay_budget": np.asarray(-time * weight / programs.delay_unit),
     }
 
 

@@ -85,6 +85,12 @@ class Work:
     time: Array
     cost: Array
     """variance/batch + lam energy + nu time."""
+    price: Array
+    """lam energy + nu time of one sample."""
+    batch_slope: Array
+    """Derivative of the batch to the price, 0 at its limits."""
+    time_elasticity: Array
+    """Of the sample's time to lam/nu: 1/3, or 0 at its limits."""
 
 
 def respond_computing(
@@ -105,10 +111,14 @@ def respond_computing(
     # Small enough to change nothing, large enough that its square and its reciprocal are finite.
     tiny = jnp.finfo(part.work.dtype).tiny ** 0.3
     tau = jnp.cbrt(2 * lam * part.work / jnp.maximum(nu, tiny))
+    elasticity = jnp.where((tau > part.min_time) & (tau < part.max_time), 1 / 3, 0.0)
     tau = jnp.clip(tau, part.min_time, part.max_time)
     sample_energy, sample_time = part.weight * part.work / tau**2, part.weight * tau
     price = jnp.maximum(lam * sample_energy + nu * sample_time, tiny)
     batch = jnp.sqrt(jnp.maximum(part.variance, tiny**2) / price)
+    slope = jnp.where(
+        (batch > part.min_batch) & (batch < part.max_batch), -batch / (2 * price), 0.0
+    )
     batch = jnp.clip(batch, part.min_batch, part.max_batch)
     cost = part.variance / batch + price * batch
     if integer or blur is not None:
@@ -118,10 +128,14 @@ def respond_computing(
         high = part.variance / above + price * above
         if blur is None:
             batch, cost = jnp.where(low <= high, below, above), jnp.minimum(low, high)
+            slope = jnp.zeros_like(batch)
         else:
-            batch = below + (above - below) * jax.nn.sigmoid((low - high) / blur)
+            share, step = jax.nn.sigmoid((low - high) / blur), above - below
+            batch = below + step * share
+            slope = -share * (1 - share) * step**2 / blur
             cost = -blur * jnp.logaddexp(-low / blur, -high / blur)
-    return Work(batch, tau, sample_energy * batch, sample_time * batch, cost)
+    used = sample_energy * batch, sample_time * batch
+    return Work(batch, tau, *used, cost, price, slope, elasticity)
 
 
 @jax.tree_util.register_dataclass
@@ -132,6 +146,10 @@ class Send:
     exponent: Array
     energy: Array
     time: Array
+    energy_slope: Array
+    """Derivative to ln(nu/lam), 0 where the exponent is at its limits."""
+    time_slope: Array
+    """Derivative to ln(nu/lam)."""
 
 
 @jax.jit
@@ -139,15 +157,14 @@ def respond_transmission(part: Transmission, lam: Array, nu: Array) -> Send:
     """Minimise lam joules (e^x - 1)/x + nu nats/x over the exponent x."""
     tiny = jnp.finfo(part.nats.dtype).tiny
     ratio = nu * part.nats / jnp.maximum(lam * part.joules, tiny)
-    x = jnp.clip(transmission_exponent(ratio), part.min_exponent, part.max_exponent)
-    return send_at(part, x)
-
-
-def send_at(part: Transmission, x: Array) -> Send:
-    """Energy and time of a transmission at exponent x."""
-    tiny = jnp.finfo(part.nats.dtype).tiny
-    x = jnp.maximum(x, tiny)
-    return Send(x, part.joules * jnp.expm1(x) / x, part.nats / x)
+    x = transmission_exponent(ratio)
+    free = (x > part.min_exponent) & (x < part.max_exponent)
+    x = jnp.maximum(jnp.clip(x, part.min_exponent, part.max_exponent), tiny)
+    energy, time = part.joules * jnp.expm1(x) / x, part.nats / x
+    # y = e^x rest with rest = x - 1 + e^-x, so dx/dln y = rest/x.
+    rest = jnp.where(free, exponent_rest(x), 0.0) / x
+    energy_slope = (energy + part.joules / x) * rest**2
+    return Send(x, energy, time, energy_slope, -time * rest / x)
 
 
 @jax.tree_util.register_dataclass

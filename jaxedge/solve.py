@@ -62,6 +62,8 @@ def judge(program: Program, prices: Prices) -> Relaxed:
 
 @jax.jit
 def decompose(programs: Program, shrink: float, max_steps: int) -> Relaxed:
+    """Judged answers of the dual decomposition to a batch of programs."""
+
     def one(program: Program) -> Relaxed:
         return judge(program, dual_decomposition.solve_prices(program, shrink, max_steps))
 

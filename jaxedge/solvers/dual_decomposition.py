@@ -15,9 +15,7 @@ system, without LAPACK.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +24,15 @@ from jax.typing import ArrayLike
 
 from jaxedge.certificates import lower_bound, ray_values
 from jaxedge.program import Program
-from jaxedge.responses import Prices, respond, respond_computing, respond_transmission
+from jaxedge.responses import (
+    Prices,
+    Send,
+    Work,
+    respond,
+    respond_computing,
+    respond_transmission,
+)
 
-_T = TypeVar("_T")
 _MAX_STEP = 3.0
 """Largest change of a price's logarithm in one iteration."""
 _GAP = 1e-8
@@ -79,7 +83,7 @@ class _Use(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """Uses at the current prices, with derivatives in log lam and in the log price of time."""
+    """Uses at the current prices, with derivatives to log lam and to the log price of time."""
 
     devices: _Use
     devices_l: _Use
@@ -92,40 +96,42 @@ class _Point(NamedTuple):
     broadcast_n: _Use
 
 
-def _device_use(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _Use:
-    lam, nus = jnp.exp(log_lam), jnp.exp(log_nu)
-    work = respond_computing(program.devices, lam, nus, blur=blur.devices)
-    send = respond_transmission(program.uploads, lam, nus)
-    energy, time = work.energy + send.energy, work.time + send.time
-    return _Use(energy, time, work.cost + lam * send.energy + nus * send.time)
-
-
-def _server_use(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> tuple[_Use, _Use]:
-    lam, nu = jnp.exp(log_lam), jnp.exp(log_nu)
-    work = respond_computing(program.server, lam, nu, blur=blur.server)
-    send = respond_transmission(program.broadcast, lam, nu)
-    cost = lam * send.energy + nu * send.time
+def _of_work(work: Work, lam: Array, nu: Array) -> tuple[_Use, _Use, _Use]:
+    """Use by computing, with its derivatives; the price's follow from the envelope theorem."""
+    rate = work.batch_slope / work.batch
+    by_l = rate * lam * work.energy / work.batch
+    by_n = rate * nu * work.time / work.batch
+    third = work.time_elasticity
     return (
-        _Use(work.energy, work.time, program.floor + work.cost),
-        _Use(send.energy, send.time, cost),
+        _Use(work.energy, work.time, work.cost),
+        _Use(work.energy * (by_l - 2 * third), work.time * (by_l + third), lam * work.energy),
+        _Use(work.energy * (by_n + 2 * third), work.time * (by_n - third), nu * work.time),
     )
 
 
-def _with_slopes(fn: Callable[[Array, Array], _T], x: Array, y: Array) -> tuple[_T, _T, _T]:
-    """Value and both partial derivatives of an elementwise function of two arrays."""
-    one, zero = jnp.ones_like(x), jnp.zeros_like(x)
-    value, by_x = jax.jvp(fn, (x, y), (one, zero))
-    _, by_y = jax.jvp(fn, (x, y), (zero, one))
-    return value, by_x, by_y
+def _of_send(send: Send, lam: Array, nu: Array) -> tuple[_Use, _Use, _Use]:
+    """Use by sending, with its derivatives."""
+    return (
+        _Use(send.energy, send.time, lam * send.energy + nu * send.time),
+        _Use(-send.energy_slope, -send.time_slope, lam * send.energy),
+        _Use(send.energy_slope, send.time_slope, nu * send.time),
+    )
 
 
 def _evaluate(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _Point:
-    devices = _with_slopes(
-        partial(_device_use, program, blur), jnp.full_like(log_nu, log_lam), log_nu
+    lam, nus = jnp.exp(log_lam), jnp.exp(log_nu)
+    nu = jnp.sum(nus)
+    computing = _of_work(respond_computing(program.devices, lam, nus, blur=blur.devices), lam, nus)
+    sending = _of_send(respond_transmission(program.uploads, lam, nus), lam, nus)
+    devices: tuple[_Use, _Use, _Use] = jax.tree.map(jnp.add, computing, sending)
+    server = _of_work(respond_computing(program.server, lam, nu, blur=blur.server), lam, nu)
+    broadcast = _of_send(respond_transmission(program.broadcast, lam, nu), lam, nu)
+    return _Point(
+        *devices,
+        server[0]._replace(cost=program.floor + server[0].cost),
+        *server[1:],
+        *broadcast,
     )
-    total = jnp.log(jnp.sum(jnp.exp(log_nu)))
-    server = _with_slopes(partial(_server_use, program, blur), log_lam, total)
-    return _Point(*devices, *(use[0] for use in server), *(use[1] for use in server))
 
 
 class _Steps(NamedTuple):
