@@ -66,8 +66,8 @@ def assess_naive(
 ) -> _Assessment:
     """What a user gets who rounds the relaxed optimum.
 
-    Batches are rounded to the nearest integer, clocks and powers kept, and the rounds cut to
-    what then fits.
+    Batches are rounded to the nearest integer, clocks and powers kept, and the rounds of both
+    stages cut alike to what then fits, but not below the fewest.
     """
 
     def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
@@ -77,15 +77,20 @@ def assess_naive(
             server=dataclasses.replace(real.server, batch=jnp.round(real.server.batch)),
             devices=dataclasses.replace(real.devices, batch=jnp.round(real.devices.batch)),
         )
-        fits = jnp.minimum(
-            scenario.energy_budget / energy(scenario, batches),
-            scenario.delay_budget / delay(scenario, batches),
-        )
-        cut = dataclasses.replace(
-            batches,
-            pretraining_rounds=jnp.floor(real.pretraining_rounds * jnp.minimum(fits, 1)),
-            finetuning_rounds=jnp.floor(real.finetuning_rounds * jnp.minimum(fits, 1)),
-        )
+
+        def used(m: Array, n: Array) -> Array:
+            some = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
+            spent = energy(scenario, some) / scenario.energy_budget
+            return jnp.stack([spent, delay(scenario, some) / scenario.delay_budget])
+
+        def most(rounds: Array, fits: Array, fewest: Array) -> Array:
+            return jnp.maximum(jnp.floor(jnp.minimum(rounds, fits)), fewest)
+
+        m, n = jnp.asarray(real.pretraining_rounds), jnp.asarray(real.finetuning_rounds)
+        m = most(m, m / jnp.max(used(m, n)), scenario.min_pretraining_rounds)
+        left = 1 - used(m, jnp.zeros_like(n))
+        n = most(n, jnp.min(left / used(jnp.zeros_like(m), 1.0)), scenario.min_finetuning_rounds)
+        cut = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
         return _assess_allocation(scenario, cut, bound)
 
     return jax.vmap(one)(scenarios, programs, designs)

@@ -28,7 +28,7 @@ INTEGER_GAP = 1e-3
 """Certified relative gap at which an integer design counts as optimal unless asked otherwise."""
 SOLVERS = ("dual-decomposition",)
 _NODES_UNASKED, _NODES_ASKED = 300, 20_000
-"""Nodes of branch and bound by default, and where a gap is asked for."""
+"""Nodes of branch and bound for each scenario by default, and where a gap is asked for."""
 
 
 def plan(
@@ -59,7 +59,7 @@ def plan(
     Raises:
         ValueError: if the scenario or an option is not valid.
     """
-    asked = _asked(bound, solver, relaxed, gap, progress, single=True)
+    asked = _asked(bound, solver, relaxed, gap, progress)
     valid = validate(scenario)
     _check_bound(valid, bound)
     with jax.enable_x64(True):
@@ -88,13 +88,13 @@ def plan_batch(
         bound: as in `plan`.
         solver: as in `plan`.
         relaxed: as in `plan`.
-        gap: as in `plan`, but branch and bound runs only where a gap is asked for.
+        gap: as in `plan`.
         progress: as in `plan`.
 
     Raises:
         ValueError: if a scenario, named by its position, or an option is not valid.
     """
-    asked = _asked(bound, solver, relaxed, gap, progress, single=False)
+    asked = _asked(bound, solver, relaxed, gap, progress)
     valid = [named(f"scenario {i}", validate, s) for i, s in enumerate(scenarios)]
     for i, item in enumerate(valid):
         named(f"scenario {i}", lambda s: _check_bound(s, bound), item)
@@ -130,13 +130,7 @@ def _alike(scenarios: list[Scenario]) -> list[list[int]]:
 
 
 def _asked(
-    bound: str,
-    solver: str,
-    relaxed: bool,
-    gap: float | None,
-    progress: Progress | None,
-    *,
-    single: bool,
+    bound: str, solver: str, relaxed: bool, gap: float | None, progress: Progress | None
 ) -> Asked:
     bound_named(bound)
     if solver not in SOLVERS:
@@ -147,7 +141,7 @@ def _asked(
     ):
         raise ValueError(f"gap: {gap!r} must be a number between 0 and 1, such as 1e-4")
     default = RELAXED_GAP if relaxed else INTEGER_GAP
-    nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED * single
+    nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
     return Asked(
         bound=bound,
         relaxed=bool(relaxed),
