@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxedge.designs import Rows, repeated
 from jaxedge.formulation import fine_tuning_program
-from jaxedge.integers import solve_integer
-from jaxedge.pipeline import Asked, Outcome, feasibility, optimise, with_least_energy
+from jaxedge.pipeline import Asked, Outcome, feasibility, optimise
+from jaxedge.pretraining_branching import best_of_promising, tightened
 from jaxedge.pretraining_search import search
 from jaxedge.program import Program, with_rounds
 from jaxedge.scenario import Scenario
@@ -83,19 +83,22 @@ def _searched(name: str, scenario: Scenario, asked: Asked, restrict: Restriction
         )
         return _row(name, scenario, least, outcome)
     found = search(scenario, integer=not asked.relaxed, restrict=restrict)
-    programs, relaxed = found.programs, found.relaxed
-    design = relaxed.design
-    if not asked.relaxed:
-        design = with_least_energy(programs, solve_integer(programs, relaxed).design)
-    best = np.array([np.argmin(design.value * programs.scale)])
-    program = take(programs, best)
+    if asked.relaxed:
+        first = np.array([0])
+        program, relaxed = take(found.programs, first), take(found.relaxed, first)
+        design, lower = relaxed.design, found.lower_bound
+    else:
+        best = best_of_promising(found)
+        if restrict is None and asked.max_nodes:
+            best = tightened(scenario, found, best, asked)
+        program, relaxed, design, lower = best.program, best.relaxed, best.design, best.lower_bound
     outcome = Outcome(
         feasible=feasible,
         least_energy=energy,
         least_delay=delay,
-        design=take(design, best),
-        lower_bound=np.array([found.lower_bound]) / program.scale,
-        relaxed=take(relaxed, best),
+        design=design,
+        lower_bound=np.array([lower]) / program.scale,
+        relaxed=relaxed,
     )
     return _row(name, scenario, program, outcome)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxedge.allocation import Allocation
 from jaxedge.answer import Plan, Shortfall, Status
@@ -78,18 +79,18 @@ def assess_naive(
             devices=dataclasses.replace(real.devices, batch=jnp.round(real.devices.batch)),
         )
 
-        def used(m: Array, n: Array) -> Array:
+        def used(m: ArrayLike, n: ArrayLike) -> Array:
             some = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
             spent = energy(scenario, some) / scenario.energy_budget
             return jnp.stack([spent, delay(scenario, some) / scenario.delay_budget])
 
-        def most(rounds: Array, fits: Array, fewest: Array) -> Array:
+        def most(rounds: Array, fits: Array, fewest: ArrayLike) -> Array:
             return jnp.maximum(jnp.floor(jnp.minimum(rounds, fits)), fewest)
 
         m, n = jnp.asarray(real.pretraining_rounds), jnp.asarray(real.finetuning_rounds)
         m = most(m, m / jnp.max(used(m, n)), scenario.min_pretraining_rounds)
-        left = 1 - used(m, jnp.zeros_like(n))
-        n = most(n, jnp.min(left / used(jnp.zeros_like(m), 1.0)), scenario.min_finetuning_rounds)
+        left = 1 - used(m, 0.0)
+        n = most(n, jnp.min(left / used(0.0, 1.0)), scenario.min_finetuning_rounds)
         cut = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
         return _assess_allocation(scenario, cut, bound)
 

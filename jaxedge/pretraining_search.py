@@ -54,6 +54,8 @@ class Searched:
     """Of the first, with real batches; inf where no rounds are known to be feasible."""
     lower_bound: float
     """No design of any M is below it. With whole batches it may exceed ``bound``."""
+    pieces: Cover
+    """Pieces of M that cover all rounds, with their lower bounds in original units."""
 
     @property
     def gap(self) -> float:
@@ -100,7 +102,8 @@ def search(
 
 
 @jax.jit
-def _programs(scenario: Scenario, rounds: Array) -> Program:
+def programs_at(scenario: Scenario, rounds: Array) -> Program:
+    """The programs of one scenario at the given pre-training rounds (n,)."""
     return jax.vmap(partial(fine_tuning_program, scenario))(rounds)
 
 
@@ -130,7 +133,7 @@ class _Task:
 
     def programs(self, rounds: np.ndarray) -> Program:
         """Programs at the given rounds."""
-        programs: Program = _programs(self.scenario, rounds)
+        programs: Program = programs_at(self.scenario, rounds)
         return programs if self.restrict is None else jax.vmap(self.restrict)(programs)
 
     def grid(self) -> np.ndarray:
@@ -263,4 +266,5 @@ def _result(points: Points, cover: Cover, integer: bool) -> Searched:
         relaxed=best.relaxed,
         bound=float(best.values[0]),
         lower_bound=float(cover.bound.min()),
+        pieces=cover,
     )

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from jaxedge.branch_and_bound import branch_and_bound
-from jaxedge.cheapest import cheapest, cheapest_of_each, fewest_of_each
+from jaxedge.cheapest import cheapest_of_each, fewest_of_each
 from jaxedge.formulation import fine_tuning_program, two_stage_program
 from jaxedge.integers import solve_integer
 from jaxedge.program import with_rounds
 from jaxedge.sampling import sample_batch
 from jaxedge.solve import in_chunks, solve_relaxed, take
+from tests.enumeration import designs, exact_optimum, values
 
 COUNT = 40
 LARGEST_BATCH = 4
@@ -77,55 +78,6 @@ def closed(kind, devices):
 
 def element(tree, index):
     return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _most_rounds(program, kind):
-    """Rounds that the time allows flat out with batches of one, of either stage."""
-    rounds = program.rounds
-    pre = program.server.weight * program.server.min_time
-    each = program.devices.min_time + program.uploads.nats / program.uploads.max_exponent
-    fine = np.max(each) + program.broadcast.nats / program.broadcast.max_exponent
-    least_m, least_n = float(rounds.min_pretraining), float(rounds.min_finetuning)
-    most_m = least_m if kind == "fine-tuning" else np.floor((1 - least_n * fine) / pre)
-    return np.arange(least_m, most_m + 1), np.arange(least_n, np.floor(1 / fine) + 1)
-
-
-def designs(program, kind):
-    """(count, K + 3) all whole rounds and batches that the time may allow."""
-    m, n = _most_rounds(program, kind)
-    pairs = np.stack(np.meshgrid(m, n, indexing="ij"), -1).reshape(-1, 2)
-    if kind == "tied":
-        pairs = pairs[pairs[:, 0] == pairs[:, 1]]
-    shape = (LARGEST_BATCH,) * (1 + np.size(program.devices.work))
-    batches = 1.0 + np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), -1)
-    return np.concatenate(
-        [np.repeat(pairs, len(batches), axis=0), np.tile(batches, (len(pairs), 1))], axis=1
-    )
-
-
-def values(program, points):
-    """(count,) the objective, by its definition."""
-    m, n, b0, b = points[:, 0], points[:, 1], points[:, 2], points[:, 3:]
-    rounds = program.rounds
-    above = program.gap + m * (program.floor + program.server.variance / b0)
-    above = above + n * np.sum(program.devices.variance[None] / b, axis=1)
-    below = m * rounds.server_rate + n * rounds.device_rate
-    return np.where(below > 0, above / np.where(below > 0, below, 1), np.inf)
-
-
-_fits = jax.jit(jax.vmap(lambda p, x: cheapest(p, x[0], x[1], x[2], x[3:]).fits, (None, 0)))
-
-
-def exact_optimum(program, points):
-    """The least value whose cheapest clocks and powers fit; the best points are asked first."""
-    value = values(program, points)
-    order = np.argsort(value)
-    for start in range(0, len(order), 1024):
-        some = order[np.minimum(np.arange(start, start + 1024), len(order) - 1)]
-        fitting = np.asarray(_fits(program, points[some]))
-        if fitting.any():
-            return value[some[np.argmax(fitting)]]
-    return np.inf
 
 
 def _sent(part, x):
@@ -199,7 +151,7 @@ def test_closes_the_gap_at_the_best_of_all_designs(kind, devices):
     compared = 0
     for i in range(len(out.reached)):
         program = element(programs, i)
-        points = designs(program, kind)
+        points = designs(program, kind, LARGEST_BATCH)
         if len(points) > ENUMERABLE:
             continue
         compared += 1

@@ -34,7 +34,8 @@ ROOMS = {
     "integers": "integers chains cheapest boxes branch_and_bound "
     "pretraining_bounds pretraining_cover pretraining_search",
     "accounts": "accounts",
-    "planning": "schemes pipeline designs fine_tuning_designs judging compile_ahead planning",
+    "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
+    "compile_ahead planning",
     "report": "design_table report plots",
     "commands": "cli __main__",
 }
