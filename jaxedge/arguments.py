@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
+from jaxedge.solvers import SOLVERS
+
 BOUNDS = ("two-stage", "fine-tuning")
-SOLVERS = ("dual-decomposition",)
 
 _EPILOG = """\
 examples:

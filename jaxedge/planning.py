@@ -21,12 +21,12 @@ from jaxedge.pipeline import Asked, Progress, no_progress
 from jaxedge.scenario import Scenario
 from jaxedge.schemes import JOINT
 from jaxedge.solve import RELAXED_GAP
+from jaxedge.solvers import SOLVERS
 from jaxedge.stacking import named, stack
 from jaxedge.validation import validate
 
 INTEGER_GAP = 1e-3
 """Certified relative gap at which an integer design counts as optimal unless asked otherwise."""
-SOLVERS = ("dual-decomposition",)
 _NODES_UNASKED, _NODES_ASKED = 300, 20_000
 """Nodes of branch and bound for each scenario by default, and where a gap is asked for."""
 

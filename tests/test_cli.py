@@ -16,6 +16,7 @@ import pytest
 import jaxedge
 from jaxedge import arguments, presets, scenario_files
 from jaxedge.cli import main
+from jaxedge.solvers import SOLVERS
 from tests.hand_made_plans import hand_made, infeasible, with_schemes
 
 _ROOT = Path(__file__).parents[1]
@@ -319,7 +320,7 @@ def test_help_names_every_preset_solver_exit_code_and_unit(capsys):
         main([command, "--help"] if command else ["--help"])
         texts[command] = capsys.readouterr().out
     assert all(name in texts["init"] for name in presets.names())
-    assert all(name in texts["plan"] for name in (*arguments.SOLVERS, *arguments.BOUNDS))
+    assert all(name in texts["plan"] for name in (*SOLVERS, *arguments.BOUNDS))
     assert all(unit in texts["plan"] for unit in (" J;", " s;", " Hz;", " W;", ".svg"))
     assert "exit codes" in texts[""]
     assert "exit codes" in texts["plan"]

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxedge"
 # Bottom up: a module imports only from its own room and the rooms above it in this list.
 # A package's name stands for its modules.
 ROOMS = {
-    "tools": "units quantities text_table progress output_files compilation_cache arguments",
+    "tools": "units quantities text_table progress output_files compilation_cache",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
     "sampling presets stacking",
     "design": "allocation answer",
@@ -37,7 +37,7 @@ ROOMS = {
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
     "report": "design_table report plots",
-    "commands": "cli __main__",
+    "commands": "arguments cli __main__",
 }
 UPWARD = {("answer", "report")}
 """Imported inside a function only: a plan prints itself."""
