@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.elementary import rest_of_exp
 from jaxedge.program import Program
-from jaxedge.responses import exponent_rest, transmission_exponent
+from jaxedge.responses import transmission_exponent
 from jaxedge.solvers.roots import bracketed_root, decreasing_roots
 
 TOLERANCE = 1e-12
@@ -76,7 +77,7 @@ class Chains(NamedTuple):
         computing = jnp.where(moves, jnp.log(2 * self.work) - 3 * jnp.log(tau), LOG_ZERO)
         moves = (self.sends > 0) & (self.min_exponent < self.max_exponent)
         moves = moves & (x >= self.min_exponent)
-        rest = jnp.log(self.joules / self.nats) + x + jnp.log(exponent_rest(x))
+        rest = jnp.log(self.joules / self.nats) + x + jnp.log(rest_of_exp(x)[1])
         sending = jnp.where(moves, rest, LOG_ZERO)
         return jnp.maximum(jnp.maximum(computing, sending), LOG_ZERO)
 

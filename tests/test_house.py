@@ -28,7 +28,7 @@ ROOMS = {
     "system": "system",
     "bounds": "bounds",
     "problem": "totals problem",
-    "program": "program rounds responses certificates design",
+    "program": "elementary program rounds responses certificates design",
     "solvers": "solvers",
     "solve": "solve formulation",
     "integers": "integers chains cheapest boxes branch_and_bound "

@@ -23,6 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.certificates import lower_bound, ray_values
+from jaxedge.elementary import exp
 from jaxedge.program import Program
 from jaxedge.responses import (
     Prices,
@@ -119,7 +120,7 @@ def _of_send(send: Send, lam: Array, nu: Array) -> tuple[_Use, _Use, _Use]:
 
 
 def _evaluate(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _Point:
-    lam, nus = jnp.exp(log_lam), jnp.exp(log_nu)
+    lam, nus = exp(log_lam), exp(log_nu)
     nu = jnp.sum(nus)
     computing = _of_work(respond_computing(program.devices, lam, nus, blur=blur.devices), lam, nus)
     sending = _of_send(respond_transmission(program.uploads, lam, nus), lam, nus)
@@ -134,50 +135,74 @@ def _evaluate(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _P
     )
 
 
-class _Steps(NamedTuple):
-    """The prices' steps as affine forms: arrays (3, ...) over (1, dlog lam, dlog R)."""
+class _Affine(NamedTuple):
+    """A step as an affine form in the steps of the shared unknowns."""
 
-    log_lam: Array
-    log_round: Array
-    log_nu: Array
-    """(3, K)"""
-    log_total: Array
+    one: Array | float
+    lam: Array | float
+    """Of dlog lam."""
+    round: Array | float
+    """Of dlog R."""
+    theta: Array | float = 0.0
+    """Of dtheta."""
+
+
+def _plus(*terms: tuple[Array | float, _Affine]) -> _Affine:
+    """Sum of multiples of forms."""
+    return _Affine(*(sum(factor * form[i] for factor, form in terms) for i in range(4)))
+
+
+def _reduced(factor: Array, form: _Affine) -> _Affine:
+    """Sum over devices or rays of ``factor`` times their forms."""
+    return _Affine(*(jnp.sum(factor * part) for part in form))
+
+
+class _Steps(NamedTuple):
+    """The prices' steps, where every device's softened time stays at the round time."""
+
+    lam: _Affine
+    round: _Affine
+    nus: _Affine
+    """(K,)"""
+    nu: _Affine
+    """Of log nu."""
 
 
 def _device_steps(s: State, at: _Point) -> _Steps:
-    """Steps that keep every device's softened time at the round time."""
-    nus = jnp.exp(s.log_nu)
+    nus = exp(s.log_nu)
     share = nus / jnp.sum(nus)
-    soft = s.softness * jnp.exp(s.log_round) / (share * share.shape[0])
+    soft = s.softness * exp(s.log_round) / (share * share.shape[0])
     time = at.devices.time + soft
     slope = (at.devices_n.time - soft) / time
-    constant = (s.log_round - jnp.log(time)) / slope
-    log_nu = jnp.stack([constant, -at.devices_l.time / time / slope, 1 / slope])
-    basis = jnp.eye(3, dtype=nus.dtype)
-    return _Steps(basis[1], basis[2], log_nu, jnp.sum(log_nu * share[None], axis=1))
+    forms = _Affine(
+        (s.log_round - jnp.log(time)) / slope, -at.devices_l.time / time / slope, 1 / slope
+    )
+    return _Steps(_Affine(0.0, 1.0, 0.0), _Affine(0.0, 0.0, 1.0), forms, _reduced(share, forms))
 
 
 class _Form(NamedTuple):
-    """A quantity and its step, an affine form over (1, dlog lam, dlog R)."""
+    """A quantity and its step."""
 
     value: Array
-    step: Array
+    step: _Affine
 
 
 def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, _Form]:
     """Energy and time of a pre-training round, then of a fine-tuning round."""
 
-    def moved(by_l: Array, by_n: Array) -> Array:
-        return by_l * d.log_lam + by_n * d.log_total
+    def moved(by_l: Array, by_n: Array) -> _Affine:
+        return _plus((by_l, d.lam), (by_n, d.nu))
 
     fine_energy = jnp.sum(at.devices.energy) + at.broadcast.energy
-    fine_energy_step = (
-        jnp.sum(at.devices_l.energy) * d.log_lam
-        + jnp.sum(at.devices_n.energy[None] * d.log_nu, axis=1)
-        + moved(at.broadcast_l.energy, at.broadcast_n.energy)
+    fine_energy_step = _plus(
+        (jnp.sum(at.devices_l.energy), d.lam),
+        (1.0, _reduced(at.devices_n.energy, d.nus)),
+        (1.0, moved(at.broadcast_l.energy, at.broadcast_n.energy)),
     )
-    round_time = jnp.exp(s.log_round)
-    fine_time_step = moved(at.broadcast_l.time, at.broadcast_n.time) + round_time * d.log_round
+    round_time = exp(s.log_round)
+    fine_time_step = _plus(
+        (1.0, moved(at.broadcast_l.time, at.broadcast_n.time)), (round_time, d.round)
+    )
     return (
         _Form(at.server.energy, moved(at.server_l.energy, at.server_n.energy)),
         _Form(at.server.time, moved(at.server_l.time, at.server_n.time)),
@@ -187,50 +212,62 @@ def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, 
 
 
 def _ray_forms(program: Program, s: State, at: _Point, d: _Steps) -> _Form:
-    """Ray values (4,) and their steps (4, 3); by the envelope theorem slopes are uses."""
-    lam, nus = jnp.exp(s.log_lam), jnp.exp(s.log_nu)
+    """Ray values (4,) and their steps; by the envelope theorem slopes are uses."""
+    lam, nus = exp(s.log_lam), exp(s.log_nu)
     nu = jnp.sum(nus)
     fine_energy = jnp.sum(at.devices.energy) + at.broadcast.energy
     fine_cost = jnp.sum(at.devices.cost) + at.broadcast.cost
     value = ray_values(program, at.server.cost, fine_cost, program.gap - lam - nu)
-    d_lam, d_nu = lam * d.log_lam, nu * d.log_total
-    pre = at.server.energy * d_lam + at.server.time * d_nu
-    fine = (
-        fine_energy * d_lam
-        + jnp.sum((at.devices.time * nus)[None] * d.log_nu, axis=1)
-        + at.broadcast.time * d_nu
+    pre = _plus((at.server.energy * lam, d.lam), (at.server.time * nu, d.nu))
+    fine = _plus(
+        (fine_energy * lam, d.lam),
+        (1.0, _reduced(at.devices.time * nus, d.nus)),
+        (at.broadcast.time * nu, d.nu),
     )
+    idle = _plus((-lam, d.lam), (-nu, d.nu))
     rays = program.rays
-    idle = -d_lam - d_nu
-    step = rays[:, :1] * pre[None] + rays[:, 1:2] * fine[None] + rays[:, 2:] * idle[None]
-    return _Form(value, step)
-
-
-def _padded(form: Array) -> Array:
-    """An affine form over (1, dlog lam, dlog R) as one over (1, dlog lam, dlog R, dtheta)."""
-    return jnp.concatenate([form, jnp.zeros(1, form.dtype)])
+    return _Form(value, _plus((rays[:, 0], pre), (rays[:, 1], fine), (rays[:, 2], idle)))
 
 
 def _balance(
-    s: State, rays: Array, weights_step: Array, pre: _Form, fine: _Form, rest: _Form
-) -> Array:
-    """Affine form (4,) of log(P pre + Q fine + rest) - log G."""
+    s: State, rays: Array, weights_step: _Affine, pre: _Form, fine: _Form, rest: _Form
+) -> _Affine:
+    """The form of log(P pre + Q fine + rest) - log G."""
     p, q, g = (jnp.sum(s.weights * rays[:, j]) for j in range(3))
-    dp, dq, dg = (jnp.sum(rays[:, j : j + 1] * weights_step, axis=0) for j in range(3))
+    dp, dq, dg = (_reduced(rays[:, j], weights_step) for j in range(3))
     spent = p * pre.value + q * fine.value + rest.value
-    moved = pre.value * dp + fine.value * dq
-    moved = moved + _padded(p * pre.step + q * fine.step + rest.step)
-    residual = jnp.log(spent) - jnp.log(g)
-    return (moved / spent - dg / g).at[0].add(residual)
+    moved = _plus(
+        (pre.value / spent, dp),
+        (fine.value / spent, dq),
+        (p / spent, pre.step),
+        (q / spent, fine.step),
+        (1 / spent, rest.step),
+        (-1 / g, dg),
+    )
+    return moved._replace(one=moved.one + jnp.log(spent / g))
 
 
-def _solve3(system: Array) -> Array:
-    """Root of three affine forms (3, 4) by cross products."""
-    system = system / jnp.max(jnp.abs(system[:, 1:]), axis=1, keepdims=True)
-    b, c0, c1, c2 = -system[:, 0], system[:, 1], system[:, 2], system[:, 3]
-    cross = jnp.cross(c1, c2)
-    roots = [jnp.sum(b * cross), jnp.sum(c0 * jnp.cross(b, c2)), jnp.sum(c0 * jnp.cross(c1, b))]
-    return jnp.stack(roots) / jnp.sum(c0 * cross)
+def _solve3(rows: tuple[_Affine, _Affine, _Affine]) -> tuple[Array, Array, Array]:
+    """The common root of three forms, by Cramer's rule."""
+    scaled = []
+    for row in rows:
+        size = jnp.maximum(jnp.maximum(jnp.abs(row.lam), jnp.abs(row.round)), jnp.abs(row.theta))
+        scaled.append([part / size for part in row])
+    b, x, y, z = ([row[i] for row in scaled] for i in range(4))
+
+    def determinant(u: list[Array], v: list[Array], w: list[Array]) -> Array:
+        return (
+            u[0] * (v[1] * w[2] - v[2] * w[1])
+            + u[1] * (v[2] * w[0] - v[0] * w[2])
+            + u[2] * (v[0] * w[1] - v[1] * w[0])
+        )
+
+    below = -1 / determinant(x, y, z)
+    return (
+        determinant(b, y, z) * below,
+        determinant(x, b, z) * below,
+        determinant(x, y, b) * below,
+    )
 
 
 def _room(value: Array, step: Array) -> Array:
@@ -240,29 +277,30 @@ def _room(value: Array, step: Array) -> Array:
 
 def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) -> State:
     """One damped Newton step along the central path, which a full step shortens by ``shrink``."""
-    lam, nu = jnp.exp(s.log_lam), jnp.sum(jnp.exp(s.log_nu))
+    lam, nu = exp(s.log_lam), jnp.sum(exp(s.log_nu))
     at = _evaluate(program, blur, s.log_lam, s.log_nu)
     d = _device_steps(s, at)
     pre_energy, pre_time, fine_energy, fine_time = _round_forms(s, at, d)
     rays = _ray_forms(program, s, at, d)
     error = rays.value - s.theta - s.slacks
-    # Forms over (1, dlog lam, dlog R, dtheta) from here on.
-    slacks = jnp.concatenate([rays.step, -jnp.ones_like(rays.step[:, :1])], axis=1)
-    slacks = slacks.at[:, 0].add(error)
-    weights = -(s.weights / s.slacks)[:, None] * slacks
-    weights = weights.at[:, 0].add(s.barrier / s.slacks - s.weights)
-    unspent = _Form(s.barrier / lam, -s.barrier / lam * d.log_lam)
-    idle = _Form(s.barrier / nu, -s.barrier / nu * d.log_total)
-    sums = jnp.sum(weights, axis=0).at[0].add(jnp.sum(s.weights) - 1)
+    slacks = rays.step._replace(one=rays.step.one + error, theta=jnp.full_like(error, -1.0))
+    weights = _plus((-(s.weights / s.slacks), slacks))
+    weights = weights._replace(one=weights.one + s.barrier / s.slacks - s.weights)
+    unspent = _Form(s.barrier / lam, _plus((-s.barrier / lam, d.lam)))
+    idle = _Form(s.barrier / nu, _plus((-s.barrier / nu, d.nu)))
+    sums = _Affine(*(jnp.sum(part) for part in weights))
+    sums = sums._replace(one=sums.one + jnp.sum(s.weights) - 1)
     energy = _balance(s, program.rays, weights, pre_energy, fine_energy, unspent)
     delay = _balance(s, program.rays, weights, pre_time, fine_time, idle)
-    root = _solve3(jnp.stack([sums, energy, delay]))
-    x = jnp.concatenate([jnp.ones_like(root[:1]), root])
+    root = _solve3((sums, energy, delay))
 
-    d_slacks, d_weights = jnp.sum(slacks * x[None], axis=1), jnp.sum(weights * x[None], axis=1)
-    d_log_nu = jnp.sum(d.log_nu * x[:3, None], axis=0)
+    def taken(form: _Affine) -> Array:
+        return form.one + form.lam * root[0] + form.round * root[1] + form.theta * root[2]
+
+    d_slacks, d_weights, d_log_nu = taken(slacks), taken(weights), taken(d.nus)
     length = jnp.minimum(_room(s.slacks, d_slacks), _room(s.weights, d_weights))
-    length = jnp.minimum(length, _MAX_STEP / jnp.max(jnp.abs(root[:2])))
+    farthest = jnp.maximum(jnp.abs(root[0]), jnp.abs(root[1]))
+    length = jnp.minimum(length, _MAX_STEP / farthest)
     new_weights, new_slacks = s.weights + length * d_weights, s.slacks + length * d_slacks
     theta = s.theta + length * root[2]
     barrier = jnp.minimum(s.barrier, jnp.mean(new_weights * new_slacks))
@@ -289,7 +327,7 @@ def state_at(program: Program, log_lam: Array, log_nu: Array, blur: Blur = _EXAC
     """A central-path iterate at the given log prices."""
     at = _evaluate(program, blur, log_lam, log_nu)
     fine_cost = jnp.sum(at.devices.cost) + at.broadcast.cost
-    idle = program.gap - jnp.exp(log_lam) - jnp.sum(jnp.exp(log_nu))
+    idle = program.gap - exp(log_lam) - jnp.sum(exp(log_nu))
     value = ray_values(program, at.server.cost, fine_cost, idle)
     least = jnp.min(value)
     theta = least - 0.3 * jnp.abs(least)
@@ -340,7 +378,7 @@ def solve_prices(program: Program, shrink: ArrayLike, max_steps: ArrayLike) -> P
         return iterate(program, s, shrink)
 
     s = jax.lax.while_loop(alive, advance, initial_state(program))
-    return Prices(energy=jnp.exp(s.log_lam), device_time=jnp.exp(s.log_nu))
+    return Prices(energy=exp(s.log_lam), device_time=exp(s.log_nu))
 
 
 def integer_prices(program: Program, start: Prices) -> tuple[Prices, Array]:
@@ -367,7 +405,7 @@ def integer_prices(program: Program, start: Prices) -> tuple[Prices, Array]:
         heat = jnp.maximum(_HOT * _COOLING**i, _COLD)
         blur = jax.tree.map(lambda t: heat * t + jnp.finfo(t.dtype).tiny, scale)
         state = iterate(program, state, 0.5, blur)
-        prices = Prices(energy=jnp.exp(state.log_lam), device_time=jnp.exp(state.log_nu))
+        prices = Prices(energy=exp(state.log_lam), device_time=exp(state.log_nu))
         value = lower_bound(program, prices, integer=True)
         better = value > bound
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), prices, best)
