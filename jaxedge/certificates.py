@@ -31,6 +31,8 @@ def lower_bound(program: Program, prices: Prices, *, integer: bool = False) -> A
     """
     answer = respond(program, prices, integer=integer)
     idle = program.gap - prices.energy - prices.time
-    value = jnp.min(ray_values(program, answer.pretraining_cost, answer.finetuning_cost, idle))
-    valid = (prices.energy >= 0) & jnp.all(prices.device_time >= 0) & jnp.isfinite(value)
+    values = ray_values(program, answer.pretraining_cost, answer.finetuning_cost, idle)
+    value = jnp.min(values, axis=0)
+    priced = (prices.energy >= 0) & jnp.all(prices.device_time >= 0, axis=0)
+    valid = priced & jnp.isfinite(value)
     return jnp.where(valid, value, -jnp.inf)

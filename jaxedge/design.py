@@ -33,9 +33,9 @@ class Design:
 
 def design_from_responses(program: Program, r: Responses) -> Design:
     """The best rounds for the given responses, as a design."""
-    slowest = jnp.max(r.devices.time + r.uploads.time) + r.broadcast.time
+    slowest = jnp.max(r.devices.time + r.uploads.time, axis=0) + r.broadcast.time
     noise = program.floor + program.server.variance / r.server.batch
-    device_noise = jnp.sum(program.devices.variance / r.devices.batch)
+    device_noise = jnp.sum(program.devices.variance / r.devices.batch, axis=0)
     value = ray_values(program, noise, device_noise, program.gap)
     energy = ray_values(program, r.server.energy, r.finetuning_use[0], -jnp.ones_like(noise))
     delay = ray_values(program, r.server.time, slowest, -jnp.ones_like(noise))
@@ -51,7 +51,7 @@ def design_from_responses(program: Program, r: Responses) -> Design:
         device_batch=r.devices.batch,
         device_sample_time=r.devices.sample_time,
         upload_exponent=r.uploads.exponent,
-        value=jnp.where(found, jnp.sum(mix * value), jnp.inf),
+        value=jnp.where(found, jnp.sum(mix * value, axis=0), jnp.inf),
     )
 
 

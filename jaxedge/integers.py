@@ -22,7 +22,7 @@ from jaxedge.certificates import ray_values
 from jaxedge.design import Design
 from jaxedge.program import Program, with_batches, with_rounds
 from jaxedge.responses import Prices, respond
-from jaxedge.solve import Relaxed, in_chunks, put, solve_relaxed, take
+from jaxedge.solve import Relaxed, batch_last, in_chunks, put, solve_relaxed, take
 from jaxedge.solvers import dual_decomposition
 
 _Tree = TypeVar("_Tree")
@@ -61,7 +61,10 @@ def solve_batches(programs: Program, batches: Batches) -> Candidate:
     )
 
 
-integer_prices = jax.jit(jax.vmap(dual_decomposition.integer_prices))
+@jax.jit
+def integer_prices(programs: Program, start: Prices) -> tuple[Prices, Array]:
+    """Prices of the integer duals of a batch of programs, and their lower bounds."""
+    return batch_last(dual_decomposition.integer_prices, programs, start)
 
 
 def _clip_batches(program: Program, server: Array, devices: Array) -> Batches:

@@ -31,7 +31,7 @@ class Prices:
     @property
     def time(self) -> Array:
         """() nu."""
-        return jnp.sum(self.device_time)
+        return jnp.sum(self.device_time, axis=0)
 
 
 _START = (
@@ -209,15 +209,15 @@ def respond(program: Program, prices: Prices, *, integer: bool = False) -> Respo
     upload_cost = lam * uploads.energy + nus * uploads.time
     broadcast_cost = lam * broadcast.energy + nu * broadcast.time
     share = nus / jnp.maximum(nu, jnp.finfo(nu.dtype).tiny)
-    round_time = jnp.sum(share * (devices.time + uploads.time)) + broadcast.time
-    round_energy = jnp.sum(devices.energy + uploads.energy) + broadcast.energy
+    round_time = jnp.sum(share * (devices.time + uploads.time), axis=0) + broadcast.time
+    round_energy = jnp.sum(devices.energy + uploads.energy, axis=0) + broadcast.energy
     return Responses(
         server,
         devices,
         uploads,
         broadcast,
         program.floor + server.cost,
-        jnp.sum(devices.cost + upload_cost) + broadcast_cost,
+        jnp.sum(devices.cost + upload_cost, axis=0) + broadcast_cost,
         jnp.stack([server.energy, server.time]),
         jnp.stack([round_energy, round_time]),
     )

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+_ALONE = np.arange(4)[:, None]
 _PAIRS = np.array(list(itertools.combinations(range(4), 2)))
 _TRIPLES = np.array(list(itertools.combinations(range(4), 3)))
 
 
 def _scatter(weights: Array, places: np.ndarray) -> Array:
     """(n, 4) mixes from (n, m) weights at the given (n, m) rays."""
+    batch = (1,) * (weights.ndim - 2)
     one_hot = jnp.asarray(np.eye(4)[places], weights.dtype)
-    return jnp.sum(weights[:, :, None] * one_hot, axis=1)
+    return jnp.sum(weights[:, :, None] * one_hot.reshape(*one_hot.shape, *batch), axis=1)
 
 
 def _pair_mixes(excess: Array) -> Array:
@@ -33,7 +35,7 @@ def _pair_mixes(excess: Array) -> Array:
 def _triple_mixes(energy: Array, delay: Array) -> Array:
     """(4, 4) mixes of three rays in which both excesses balance."""
     e, d = energy[_TRIPLES], delay[_TRIPLES]
-    minors = jnp.cross(e, d)
+    minors = jnp.cross(e, d, axis=1)
     return _scatter(minors / jnp.sum(minors, axis=1, keepdims=True), _TRIPLES)
 
 
@@ -50,7 +52,7 @@ def best_mix(value: Array, energy: Array, delay: Array) -> tuple[Array, Array]:
     """
     mixes = jnp.concatenate(
         [
-            jnp.eye(4, dtype=value.dtype),
+            _scatter(jnp.ones_like(value)[:, None], _ALONE),
             _pair_mixes(energy),
             _pair_mixes(delay),
             _triple_mixes(energy, delay),
@@ -64,5 +66,6 @@ def best_mix(value: Array, energy: Array, delay: Array) -> tuple[Array, Array]:
 
     feasible = fits(energy) & fits(delay) & jnp.all(mixes >= 0, axis=1)
     values = jnp.where(feasible, jnp.sum(mixes * value[None], axis=1), jnp.inf)
-    best = jnp.argmin(values)
-    return mixes[best], jnp.isfinite(values[best])
+    best = jnp.argmin(values, axis=0)
+    chosen = jnp.take_along_axis(mixes, best[None, None], axis=0)[0]
+    return chosen, jnp.isfinite(jnp.min(values, axis=0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -48,6 +47,19 @@ class Relaxed:
         return np.where(np.isfinite(gap), gap, np.inf)
 
 
+def batch_last(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
+    """Call a function of trailing batch axes with leading ones.
+
+    With the devices before the batch, XLA's innermost loops run over the batch: they fill vectors,
+    which loops over a few devices do not (`benchmarks/throughput.py`).
+    """
+    moved = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), batches)
+    with jax.numpy_rank_promotion("allow"):  # () and (K,) are (B,) and (K, B) there
+        out = fn(*moved)
+    back: _Tree = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), out)
+    return back
+
+
 def judge(program: Program, prices: Prices) -> Relaxed:
     """Design and certificate of a scalar program at the given prices.
 
@@ -55,21 +67,22 @@ def judge(program: Program, prices: Prices) -> Relaxed:
     too, and the better certificate kept.
     """
     free = dataclasses.replace(prices, energy=jnp.zeros_like(prices.energy))
-    both: Prices = jax.tree.map(lambda *xs: jnp.stack(xs), prices, free)
-    bounds = jax.vmap(partial(lower_bound, program))(both)
-    better = bounds[1] > bounds[0]
-    kept: Prices = jax.tree.map(lambda x: jnp.where(better, x[1], x[0]), both)
-    return Relaxed(design=recover(program, kept), prices=kept, lower_bound=jnp.max(bounds))
+    bound, free_bound = lower_bound(program, prices), lower_bound(program, free)
+    better = free_bound > bound
+    kept: Prices = jax.tree.map(lambda a, b: jnp.where(better, a, b), free, prices)
+    return Relaxed(
+        design=recover(program, kept), prices=kept, lower_bound=jnp.maximum(bound, free_bound)
+    )
 
 
 @jax.jit
 def decompose(programs: Program, shrink: float, max_steps: int) -> Relaxed:
     """Judged answers of the dual decomposition to a batch of programs."""
 
-    def one(program: Program) -> Relaxed:
-        return judge(program, dual_decomposition.solve_prices(program, shrink, max_steps))
+    def solved(programs: Program) -> Relaxed:
+        return judge(programs, dual_decomposition.solve_prices(programs, shrink, max_steps))
 
-    return jax.vmap(one)(programs)
+    return batch_last(solved, programs)
 
 
 @jax.jit

@@ -121,7 +121,7 @@ def _of_send(send: Send, lam: Array, nu: Array) -> tuple[_Use, _Use, _Use]:
 
 def _evaluate(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _Point:
     lam, nus = exp(log_lam), exp(log_nu)
-    nu = jnp.sum(nus)
+    nu = jnp.sum(nus, axis=0)
     computing = _of_work(respond_computing(program.devices, lam, nus, blur=blur.devices), lam, nus)
     sending = _of_send(respond_transmission(program.uploads, lam, nus), lam, nus)
     devices: tuple[_Use, _Use, _Use] = jax.tree.map(jnp.add, computing, sending)
@@ -154,7 +154,7 @@ def _plus(*terms: tuple[Array | float, _Affine]) -> _Affine:
 
 def _reduced(factor: Array, form: _Affine) -> _Affine:
     """Sum over devices or rays of ``factor`` times their forms."""
-    return _Affine(*(jnp.sum(factor * part) for part in form))
+    return _Affine(*(jnp.sum(factor * part, axis=0) for part in form))
 
 
 class _Steps(NamedTuple):
@@ -170,7 +170,7 @@ class _Steps(NamedTuple):
 
 def _device_steps(s: State, at: _Point) -> _Steps:
     nus = exp(s.log_nu)
-    share = nus / jnp.sum(nus)
+    share = nus / jnp.sum(nus, axis=0)
     soft = s.softness * exp(s.log_round) / (share * share.shape[0])
     time = at.devices.time + soft
     slope = (at.devices_n.time - soft) / time
@@ -193,9 +193,9 @@ def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, 
     def moved(by_l: Array, by_n: Array) -> _Affine:
         return _plus((by_l, d.lam), (by_n, d.nu))
 
-    fine_energy = jnp.sum(at.devices.energy) + at.broadcast.energy
+    fine_energy = jnp.sum(at.devices.energy, axis=0) + at.broadcast.energy
     fine_energy_step = _plus(
-        (jnp.sum(at.devices_l.energy), d.lam),
+        (jnp.sum(at.devices_l.energy, axis=0), d.lam),
         (1.0, _reduced(at.devices_n.energy, d.nus)),
         (1.0, moved(at.broadcast_l.energy, at.broadcast_n.energy)),
     )
@@ -214,9 +214,9 @@ def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, 
 def _ray_forms(program: Program, s: State, at: _Point, d: _Steps) -> _Form:
     """Ray values (4,) and their steps; by the envelope theorem slopes are uses."""
     lam, nus = exp(s.log_lam), exp(s.log_nu)
-    nu = jnp.sum(nus)
-    fine_energy = jnp.sum(at.devices.energy) + at.broadcast.energy
-    fine_cost = jnp.sum(at.devices.cost) + at.broadcast.cost
+    nu = jnp.sum(nus, axis=0)
+    fine_energy = jnp.sum(at.devices.energy, axis=0) + at.broadcast.energy
+    fine_cost = jnp.sum(at.devices.cost, axis=0) + at.broadcast.cost
     value = ray_values(program, at.server.cost, fine_cost, program.gap - lam - nu)
     pre = _plus((at.server.energy * lam, d.lam), (at.server.time * nu, d.nu))
     fine = _plus(
@@ -233,7 +233,7 @@ def _balance(
     s: State, rays: Array, weights_step: _Affine, pre: _Form, fine: _Form, rest: _Form
 ) -> _Affine:
     """The form of log(P pre + Q fine + rest) - log G."""
-    p, q, g = (jnp.sum(s.weights * rays[:, j]) for j in range(3))
+    p, q, g = (jnp.sum(s.weights * rays[:, j], axis=0) for j in range(3))
     dp, dq, dg = (_reduced(rays[:, j], weights_step) for j in range(3))
     spent = p * pre.value + q * fine.value + rest.value
     moved = _plus(
@@ -272,12 +272,12 @@ def _solve3(rows: tuple[_Affine, _Affine, _Affine]) -> tuple[Array, Array, Array
 
 def _room(value: Array, step: Array) -> Array:
     """Longest step up to 1 that leaves a hundredth of every positive value."""
-    return jnp.minimum(jnp.min(jnp.where(step < 0, -0.99 * value / step, 1.0)), 1.0)
+    return jnp.minimum(jnp.min(jnp.where(step < 0, -0.99 * value / step, 1.0), axis=0), 1.0)
 
 
 def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) -> State:
     """One damped Newton step along the central path, which a full step shortens by ``shrink``."""
-    lam, nu = exp(s.log_lam), jnp.sum(exp(s.log_nu))
+    lam, nu = exp(s.log_lam), jnp.sum(exp(s.log_nu), axis=0)
     at = _evaluate(program, blur, s.log_lam, s.log_nu)
     d = _device_steps(s, at)
     pre_energy, pre_time, fine_energy, fine_time = _round_forms(s, at, d)
@@ -288,8 +288,8 @@ def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) 
     weights = weights._replace(one=weights.one + s.barrier / s.slacks - s.weights)
     unspent = _Form(s.barrier / lam, _plus((-s.barrier / lam, d.lam)))
     idle = _Form(s.barrier / nu, _plus((-s.barrier / nu, d.nu)))
-    sums = _Affine(*(jnp.sum(part) for part in weights))
-    sums = sums._replace(one=sums.one + jnp.sum(s.weights) - 1)
+    sums = _Affine(*(jnp.sum(part, axis=0) for part in weights))
+    sums = sums._replace(one=sums.one + jnp.sum(s.weights, axis=0) - 1)
     energy = _balance(s, program.rays, weights, pre_energy, fine_energy, unspent)
     delay = _balance(s, program.rays, weights, pre_time, fine_time, idle)
     root = _solve3((sums, energy, delay))
@@ -303,10 +303,10 @@ def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) 
     length = jnp.minimum(length, _MAX_STEP / farthest)
     new_weights, new_slacks = s.weights + length * d_weights, s.slacks + length * d_slacks
     theta = s.theta + length * root[2]
-    barrier = jnp.minimum(s.barrier, jnp.mean(new_weights * new_slacks))
+    barrier = jnp.minimum(s.barrier, jnp.mean(new_weights * new_slacks, axis=0))
     barrier = jnp.maximum(
         barrier * (1 - (1 - shrink) * length),
-        _FEASIBILITY_SHARE * jnp.sum(s.weights * jnp.abs(error)),
+        _FEASIBILITY_SHARE * jnp.sum(s.weights * jnp.abs(error), axis=0),
     )
     return State(
         log_lam=s.log_lam + length * root[0],
@@ -317,7 +317,7 @@ def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) 
         slacks=new_slacks,
         barrier=jnp.maximum(barrier, 1e-2 * _GAP * jnp.abs(theta)),
         softness=jnp.maximum(shrink * s.softness, _LEAST_SOFTNESS),
-        dual_value=jnp.min(rays.value),
+        dual_value=jnp.min(rays.value, axis=0),
         change=lam * jnp.abs(root[0]) + jnp.abs(root[1]),
         steps=s.steps + 1,
     )
@@ -326,24 +326,24 @@ def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) 
 def state_at(program: Program, log_lam: Array, log_nu: Array, blur: Blur = _EXACT) -> State:
     """A central-path iterate at the given log prices."""
     at = _evaluate(program, blur, log_lam, log_nu)
-    fine_cost = jnp.sum(at.devices.cost) + at.broadcast.cost
-    idle = program.gap - exp(log_lam) - jnp.sum(exp(log_nu))
+    fine_cost = jnp.sum(at.devices.cost, axis=0) + at.broadcast.cost
+    idle = program.gap - exp(log_lam) - jnp.sum(exp(log_nu), axis=0)
     value = ray_values(program, at.server.cost, fine_cost, idle)
-    least = jnp.min(value)
+    least = jnp.min(value, axis=0)
     theta = least - 0.3 * jnp.abs(least)
-    weights = 1 / (value - theta) / jnp.sum(1 / (value - theta))
+    weights = 1 / (value - theta) / jnp.sum(1 / (value - theta), axis=0)
     return State(
         log_lam=log_lam,
         log_nu=log_nu,
-        log_round=jnp.mean(jnp.log(at.devices.time)),
+        log_round=jnp.mean(jnp.log(at.devices.time), axis=0),
         theta=theta,
         weights=weights,
         slacks=value - theta,
-        barrier=jnp.mean(weights * (value - theta)),
+        barrier=jnp.mean(weights * (value - theta), axis=0),
         softness=jnp.full_like(theta, 0.1),
         dual_value=jnp.full_like(theta, -jnp.inf),
         change=jnp.full_like(theta, jnp.inf),
-        steps=jnp.zeros((), int),
+        steps=jnp.zeros_like(theta, int),
     )
 
 
@@ -367,17 +367,17 @@ def solve_prices(program: Program, shrink: ArrayLike, max_steps: ArrayLike) -> P
         The prices; the certificate tells how good they are.
     """
 
-    def settled(s: State) -> Array:
-        close = jnp.abs(s.dual_value - s.theta) <= 4 * _GAP * jnp.abs(s.theta)
-        return close & (s.barrier <= _GAP * jnp.abs(s.theta)) & (s.change <= _CHANGE)
-
     def alive(s: State) -> Array:
-        return ~settled(s) & (s.steps < max_steps) & jnp.isfinite(s.theta)
+        close = jnp.abs(s.dual_value - s.theta) <= 4 * _GAP * jnp.abs(s.theta)
+        settled = close & (s.barrier <= _GAP * jnp.abs(s.theta)) & (s.change <= _CHANGE)
+        return ~settled & (s.steps < max_steps) & jnp.isfinite(s.theta)
 
     def advance(s: State) -> State:
-        return iterate(program, s, shrink)
+        moves, moved = alive(s), iterate(program, s, shrink)
+        kept: State = jax.tree.map(lambda new, old: jnp.where(moves, new, old), moved, s)
+        return kept
 
-    s = jax.lax.while_loop(alive, advance, initial_state(program))
+    s = jax.lax.while_loop(lambda s: jnp.any(alive(s)), advance, initial_state(program))
     return Prices(energy=exp(s.log_lam), device_time=exp(s.log_nu))
 
 
