@@ -30,7 +30,7 @@ ROOMS = {
     "problem": "totals problem",
     "program": "elementary program rounds responses certificates design",
     "solvers": "solvers",
-    "solve": "solve formulation",
+    "solve": "solve formulation log_program convexified_program",
     "integers": "integers chains cheapest boxes branch_and_bound "
     "pretraining_bounds pretraining_cover pretraining_search",
     "accounts": "accounts",
@@ -42,7 +42,13 @@ ROOMS = {
 UPWARD = {("answer", "report")}
 """Imported inside a function only: a plan prints itself."""
 
-HEAVY = {"matplotlib": {"plots"}, "flax": set(), "sklearn": set(), "scipy": set(), "optax": set()}
+HEAVY = {
+    "matplotlib": {"plots"},
+    "flax": set(),
+    "sklearn": set(),
+    "scipy": set(),
+    "optax": {"solvers.directions"},
+}
 """Slow to import -> the one module that does so, inside its functions."""
 
 

@@ -1,0 +1,134 @@
+"""The program at fixed rounds in batches, clocks and exponents, made convex around a point.
+
+At fixed M and N the energy b f² and the time b/f of computing are not convex in batch b and clock
+f = 1/tau. By the weighted inequality of the means, with b', f' the point of approximation,
+
+    b f² <= b' f'² [(b/b')³ + 2 (f/f')³]/3,        b/f <= (b'/f') [(b/b')² + (f'/f)²]/2,
+
+convex above them and touching them, with equal gradients, there. All else is convex as it stands.
+This is how such problems are usually solved (successive convex approximation at fixed rounds,
+inside a two-dimensional search); it is here to be compared with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxedge import log_program
+from jaxedge.design import Design
+from jaxedge.log_program import LogPoint
+from jaxedge.program import Computing, Program
+from jaxedge.solvers.convex_approximation import ConvexApproximation, approximate, search
+from jaxedge.solvers.smooth_problem import SmoothProblem
+
+
+class AtRounds(NamedTuple):
+    """A program with its rounds fixed."""
+
+    program: Program
+    log_rounds: Array
+    """(2,) log M and log N."""
+
+
+def _fixed(given: AtRounds, z: LogPoint) -> LogPoint:
+    m, n = given.log_rounds
+    return dataclasses.replace(z, pretraining_rounds=m, finetuning_rounds=n)
+
+
+def _raised(
+    part: Computing, near: tuple[Array, Array], log_batch: Array, log_time: Array
+) -> tuple[Array, Array]:
+    """Energy and time of computing in one round, or convex functions above them."""
+    b, f = jnp.exp(log_batch - near[0]), jnp.exp(near[1] - log_time)
+    batch, time = jnp.exp(near[0]), jnp.exp(near[1])
+    energy = part.weight * part.work * batch / time**2 * (b**3 + 2 * f**3) / 3
+    return energy, part.weight * batch * time * (b**2 + f**-2) / 2
+
+
+def _residuals(params: tuple[AtRounds, LogPoint], z: LogPoint) -> Array:
+    """(2+K,) as in `log_program`, of the convex functions."""
+    (program, log_rounds), near = params
+    m, n = jnp.exp(log_rounds)
+    at = log_program.responses(program, z)
+    server = _raised(
+        program.server,
+        (near.server_batch, near.server_sample_time),
+        z.server_batch,
+        z.server_sample_time,
+    )
+    devices = _raised(
+        program.devices,
+        (near.device_batch, near.device_sample_time),
+        z.device_batch,
+        z.device_sample_time,
+    )
+    energy = m * server[0] + n * (jnp.sum(devices[0] + at.uploads.energy) + at.broadcast.energy)
+    delay = m * server[1] + n * (jnp.exp(z.round_time) + at.broadcast.time)
+    late = jnp.log(devices[1] + at.uploads.time) - z.round_time
+    return jnp.concatenate([jnp.log(jnp.stack([energy, delay])), late])
+
+
+def _limits(params: tuple[AtRounds, LogPoint]) -> tuple[LogPoint, LogPoint]:
+    lower, upper = log_program.limits(params[0].program)
+    return _fixed(params[0], lower), _fixed(params[0], upper)
+
+
+SURROGATE = SmoothProblem(
+    objective=lambda params, z: log_program.objective(params[0].program, z),
+    residuals=_residuals,
+    limits=_limits,
+)
+"""The convex problem around a point; its params are (AtRounds, point)."""
+
+
+def at_rounds(
+    given: AtRounds, start: LogPoint, settings: ConvexApproximation
+) -> tuple[Array, LogPoint]:
+    """The log of the objective at fixed rounds, inf where the budgets are not kept; and the point.
+
+    Args:
+        given: scalar program and its rounds.
+        start: batches, times and exponents to begin with.
+        settings: of the method.
+    """
+    answer = approximate(SURROGATE, given, _fixed(given, start), settings)
+    kept = log_program.residuals(given.program, answer.x) <= settings.infeasibility
+    return jnp.where(jnp.all(kept), answer.objective, jnp.inf), answer.x
+
+
+def plan_by_approximation(program: Program, settings: ConvexApproximation | None = None) -> Design:
+    """The design of the baseline: a search over (M, N), convex approximations at every point.
+
+    Its rounds are chosen once more in the end, so that both budgets are kept exactly.
+
+    Args:
+        program: scalar program with untied rounds; batching is vmap.
+        settings: of the method.
+    """
+    settings = settings or ConvexApproximation()
+    lower, upper = _range(program)
+
+    def value(log_rounds: Array, guess: LogPoint) -> tuple[Array, LogPoint]:
+        return at_rounds(AtRounds(program, log_rounds), guess, settings)
+
+    start = log_program.start(program)
+    _, best = search(value, lower, upper, start, settings.levels)
+    return log_program.design(program, best)
+
+
+def _range(program: Program) -> tuple[Array, Array]:
+    """(2,) least and greatest logarithms of the rounds: flat out, more would miss the delay."""
+    low, high = log_program.limits(program)
+    flat_out = dataclasses.replace(
+        low, broadcast_exponent=high.broadcast_exponent, upload_exponent=high.upload_exponent
+    )
+    at = log_program.responses(program, flat_out)
+    slowest = jnp.max(at.devices.time + at.uploads.time) + at.broadcast.time
+    most = -jnp.log(jnp.stack([at.server.time, slowest]))
+    lower = jnp.stack([low.pretraining_rounds, low.finetuning_rounds])
+    upper = jnp.stack([high.pretraining_rounds, high.finetuning_rounds])
+    return lower, jnp.clip(most, lower, upper)
