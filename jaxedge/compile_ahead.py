@@ -88,6 +88,7 @@ def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) ->
     jobs: list[Job] = [
         lambda: decompose(programs, *FIRST_ATTEMPT),
         lambda: cheapest_of_each(programs, *least),
+        lambda: fewest_of_each(programs),
         lambda: assess(*given, bound=bound),
     ]
     if relaxed:
