@@ -23,7 +23,8 @@ _TILT = 1e-5
 """Slope that makes the split of the time price unique where a device's time does not react.
 
 A device at all its limits has one time for a range of prices, and there the split is set-valued;
-the tilt changes the dual by its square and is removed when the design is read off."""
+the tilt lowers the dual, by up to 1e-5 of it (`tests/test_dual_solvers.py`), and is removed when
+the design is read off."""
 _TOLERANCE = 1e-13
 
 
