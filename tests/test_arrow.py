@@ -38,9 +38,7 @@ def _arrow(rng, count, block, shared, seen, rows):
     spread[seen:, shared:] = np.eye(rows)
     lost = sum(b.T @ np.linalg.solve(w, b) for b, w in zip(border, blocks, strict=True))
     met = rng.normal(size=(rows, shared))
-    corner = np.block(
-        [[_definite(rng, shared), met.T], [met, -np.diag(rng.uniform(0.1, 1, rows))]]
-    )
+    corner = np.block([[_definite(rng, shared), met.T], [met, -np.diag(rng.uniform(0.1, 1, rows))]])
     view = spread[:seen, :shared]
     corner[:shared, :shared] += view.T @ lost[:seen, :seen] @ view
     matrix = ArrowMatrix(*map(jnp.asarray, (corner, spread, border, blocks)))

@@ -24,19 +24,18 @@ from jaxedge.solvers.arrow import (
     ArrowProblem,
     Derivatives,
     Rows,
-    Terms,
     Variables,
     differentiate,
     evaluate,
     newton_matrix,
     pull_back,
     push_forward,
-    slopes,
 )
 from jaxedge.solvers.elimination import ArrowFactor, factorise_arrow, substitute_arrow
+from jaxedge.solvers.scaling import Scales, in_scales, scales_at
 
-_SHORTEST = 1e-8
-"""Reach at which an element is given up."""
+_LEAST_OBJECTIVE = 1e-6
+"""Size of the objective, relative to the start, below which accuracy is absolute."""
 _LEAST_SLACK = 1e-2
 """Slack that a row is given at the start where it has less."""
 
@@ -45,9 +44,10 @@ class Outcome(enum.IntEnum):
     """How an element ended."""
 
     SOLVED = 0
-    OUT_OF_STEPS = 1
+    INACCURATE = 1
+    """The best iterate misses the tolerance: out of steps, or nothing got better any more."""
     BROKEN = 2
-    """No finite step could be found."""
+    """The functions are not finite at the start."""
 
 
 @jax.tree_util.register_dataclass
@@ -62,6 +62,8 @@ class InteriorPoint:
     """Of the way to the boundary that a step may go."""
     first_gap: ArrayLike = 1.0
     """Complementarity at the start, relative to the objective."""
+    patience: ArrayLike = 30
+    """Steps without improvement after which an element is given up."""
     growth: ArrayLike = 10.0
     """Factor by which a step may raise the residuals."""
 
@@ -82,27 +84,33 @@ class KktPoint(NamedTuple):
     steps: Array
 
 
-class _Scales(NamedTuple):
-    variables: Variables
-    rows: Rows
-    objective: Array
-
-
 class _Iterate(NamedTuple):
     at: Variables
     slacks: Rows
     multipliers: Rows
 
 
-class _State(NamedTuple):
-    """The best-known iterate with its derivatives, and the one to be looked at next."""
+class _Found(NamedTuple):
+    """An iterate and how good it is."""
 
     here: _Iterate
-    derivatives: Derivatives
+    objective: Array
+    residuals: Rows
+    gradient: Variables
     error: Array
     """() norm of the residuals."""
     barrier: Array
     """() mean of slack times multiplier."""
+
+
+class _State(NamedTuple):
+    """Where the method stands, the iterate to be looked at next, and the best one met."""
+
+    now: _Found
+    derivatives: Derivatives
+    best: _Found
+    stalled: Array
+    """() steps since the best."""
     trial: _Iterate
     reach: Array
     """() longest step that is tried."""
@@ -126,90 +134,56 @@ def solve(
         settings: tolerances and step rules.
 
     Returns:
-        The last iterate, with multipliers and residuals in the problem's own units.
+        The best iterate met, with multipliers and residuals in the problem's own units.
     """
     rules = InteriorPoint() if settings is None else settings
-    scales = _scales(problem, params, block_params, start)
-    scaled = _scaled(problem)
+    scales = scales_at(problem, params, block_params, start)
+    scaled = in_scales(problem)
     packed = params, scales
     packed_blocks = block_params, scales.variables.blocks, scales.rows.blocks
 
     def look(s: _State) -> _State:
         """Take the trial if it is fit, else shorten the reach."""
-        at, _, z = s.trial
-        d = differentiate(scaled, packed, packed_blocks, at, z)
-        new = _assess(s, d)
-        fit = jnp.isfinite(new.error) & (new.error <= rules.growth * _merit(s))
-        kept = s._replace(reach=0.25 * s.reach)
-        return jax.tree.map(lambda a, b: jnp.where(fit, a, b), new, kept)
+        d = differentiate(scaled, packed, packed_blocks, s.trial.at, s.trial.multipliers)
+        found = _assess(s.trial, d)
+        fit = jnp.isfinite(found.error) & (found.error <= rules.growth * _merit(s.now))
+        reach = jnp.where(fit, jnp.minimum(2 * s.reach, 1.0), 0.25 * s.reach)
+        now, d = _either(fit, (found, d), (s.now, s.derivatives))
+        better = _score(now) < _score(s.best)
+        stalled = jnp.where(better, 0, s.stalled + 1)
+        best = _either(better, now, s.best)
+        return s._replace(now=now, derivatives=d, best=best, stalled=stalled, reach=reach)
 
     def advance(s: _State) -> _State:
         s = look(s)
         return s._replace(trial=_next(s, rules), steps=s.steps + 1)
 
     def alive(s: _State) -> Array:
-        trying = (s.steps <= rules.max_steps) & (s.reach > _SHORTEST)
-        return trying & ~_solved(s, rules)
+        trying = (s.steps <= rules.max_steps) & (s.stalled < rules.patience)
+        return trying & (_score(s.best) > rules.tolerance)
 
     residuals = evaluate(problem, params, block_params, start)[1]
     first = _first(jax.tree.map(jnp.divide, residuals, scales.rows), start, scales, rules)
-    empty = jax.eval_shape(
-        lambda: differentiate(scaled, packed, packed_blocks, first.at, first.multipliers)
+    begun = _blank(
+        lambda: differentiate(scaled, packed, packed_blocks, first.at, first.multipliers), first
     )
-    blank: Derivatives = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), empty)
-    never = jnp.full_like(scales.objective, jnp.inf)
-    reach, steps = jnp.ones_like(scales.objective), jnp.zeros((), int)
-    begun = _State(first, blank, never, never, first, reach, steps)
     return _unscaled(jax.lax.while_loop(alive, advance, begun), scales, rules)
 
 
-def _scales(problem: ArrowProblem, params: Any, block_params: Any, start: Variables) -> _Scales:
-    """Sizes of variables, rows and objective at the start; each scaled row has slope 1."""
-    objective, rows = evaluate(problem, params, block_params, start)
-    sizes = jax.tree.map(lambda x: jnp.where(x == 0, 1.0, jnp.abs(x)), start)
-    d = slopes(problem, params, block_params, start)
-    m, size = rows.coupling.shape[0], d.view.shape[0]
-    view = d.view * sizes.shared[None, :]
-    own = jnp.max(jnp.abs(d.shared) * sizes.shared[None, :], axis=1)
-    through = d.blocks[:, :, :size, None] * view[None, None]
-    through = jnp.max(jnp.abs(jnp.sum(through, axis=2)), axis=2)
-    inside = jnp.abs(d.blocks[:, :, size:]) * sizes.blocks[:, None, :]
-    each = jnp.maximum(through, jnp.max(inside, axis=2))
-    coupling = jnp.maximum(own[1 : 1 + m], jnp.max(each[:, 1 : 1 + m], axis=0))
-    slope = Rows(coupling, own[1 + m :], each[:, 1 + m :])
-    slope = jax.tree.map(lambda x: jnp.where(x > 0, x, 1.0), slope)
-    return _Scales(sizes, slope, jnp.where(objective == 0, 1.0, jnp.abs(objective)))
+def _blank(derivatives: Any, first: _Iterate) -> _State:
+    """The state before anything is known but the first trial; any finite one is fit."""
+    shapes = jax.eval_shape(derivatives)
+    d: Derivatives = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    infinity, none = jnp.full_like(d.objective, jnp.inf), jnp.zeros((), int)
+    nothing = _Found(first, d.objective, d.residuals, first.at, infinity, infinity)
+    return _State(nothing, d, nothing, none, first, jnp.ones_like(d.objective), none)
 
 
-def _scaled(problem: ArrowProblem) -> ArrowProblem:
-    """The problem in variables and rows of size 1; parameters carry the scales."""
-
-    def shared(packed: tuple[Any, _Scales], s: Array) -> Terms:
-        params, scales = packed
-        t = problem.shared(params, s * scales.variables.shared)
-        return Terms(
-            t.objective / scales.objective,
-            t.coupling / scales.rows.coupling,
-            t.residuals / scales.rows.shared,
-        )
-
-    def block(
-        packed: tuple[Any, _Scales], own: tuple[Any, Array, Array], v: Array, x: Array
-    ) -> Terms:
-        params, scales = packed
-        mine, sizes, rows = own
-        t = problem.block(params, mine, v, x * sizes)
-        return Terms(
-            t.objective / scales.objective, t.coupling / scales.rows.coupling, t.residuals / rows
-        )
-
-    def view(packed: tuple[Any, _Scales], s: Array) -> Array:
-        return problem.view(packed[0], s * packed[1].variables.shared)
-
-    return ArrowProblem(shared=shared, block=block, view=view)
+def _either(first: Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
 
 
-def _first(residuals: Rows, start: Variables, scales: _Scales, rules: InteriorPoint) -> _Iterate:
+def _first(residuals: Rows, start: Variables, scales: Scales, rules: InteriorPoint) -> _Iterate:
     """The start with slacks that the rows have, where they have some, and one product for all."""
     at = jax.tree.map(jnp.divide, start, scales.variables)
     slacks = jax.tree.map(lambda g: jnp.maximum(-g, _LEAST_SLACK), residuals)
@@ -217,40 +191,41 @@ def _first(residuals: Rows, start: Variables, scales: _Scales, rules: InteriorPo
     return _Iterate(at, slacks, jax.tree.map(lambda t: barrier / t, slacks))
 
 
-def _assess(s: _State, d: Derivatives) -> _State:
-    """The trial as the iterate, with its residuals."""
-    gradient = pull_back(d, s.trial.multipliers, jnp.ones_like(d.objective))
-    unmet = jax.tree.map(jnp.add, d.residuals, s.trial.slacks)
+def _assess(here: _Iterate, d: Derivatives) -> _Found:
+    gradient = pull_back(d, here.multipliers, jnp.ones_like(d.objective))
+    unmet = jax.tree.map(jnp.add, d.residuals, here.slacks)
     error = jnp.maximum(_largest(gradient), _largest(unmet))
-    products = jax.tree.map(jnp.multiply, s.trial.slacks, s.trial.multipliers)
+    products = jax.tree.map(jnp.multiply, here.slacks, here.multipliers)
     barrier = _total(products) / _count(products)
-    return _State(s.trial, d, error, barrier, s.trial, jnp.minimum(2 * s.reach, 1.0), s.steps)
+    return _Found(here, d.objective, d.residuals, gradient, error, barrier)
 
 
-def _merit(s: _State) -> Array:
-    return jnp.maximum(s.error, s.barrier)
+def _merit(found: _Found) -> Array:
+    return jnp.maximum(found.error, found.barrier)
 
 
-def _solved(s: _State, rules: InteriorPoint) -> Array:
-    limit = _limit(s, rules)
-    return (s.error <= limit) & (s.barrier * _count(s.here.slacks) <= limit)
+def _size(found: _Found) -> Array:
+    """The objective's size; 1 is what it was at the start."""
+    return jnp.maximum(jnp.abs(found.objective), _LEAST_OBJECTIVE)
 
 
-def _limit(s: _State, rules: InteriorPoint) -> Array:
-    return rules.tolerance * jnp.maximum(jnp.abs(s.derivatives.objective), 1e-6)
+def _score(found: _Found) -> Array:
+    """What the tolerance is compared with."""
+    gap = found.barrier * _count(found.here.slacks)
+    return jnp.maximum(found.error, gap) / _size(found)
 
 
 def _next(s: _State, rules: InteriorPoint) -> _Iterate:
     """The iterate after a step along Mehrotra's direction."""
     step = _direction(s, rules)
-    length = jnp.minimum(jnp.minimum(rules.fraction * _room(s.here, step), 1.0), s.reach)
-    moved: _Iterate = jax.tree.map(lambda x, dx: x + length * dx, s.here, step)
+    length = jnp.minimum(jnp.minimum(rules.fraction * _room(s.now.here, step), 1.0), s.reach)
+    moved: _Iterate = jax.tree.map(lambda x, dx: x + length * dx, s.now.here, step)
     return moved
 
 
 def _direction(s: _State, rules: InteriorPoint) -> _Iterate:
     """Mehrotra's predictor, then the corrector with its second-order term and centring."""
-    here = s.here
+    here = s.now.here
     stiffness = jax.tree.map(jnp.divide, here.multipliers, here.slacks)
     matrix = newton_matrix(s.derivatives, stiffness)
     factor = factorise_arrow(matrix, here.slacks.coupling.shape[0])
@@ -261,8 +236,8 @@ def _direction(s: _State, rules: InteriorPoint) -> _Iterate:
     left = _total(jax.tree.map(jnp.multiply, reached.slacks, reached.multipliers))
     share = jnp.clip(left / _total(products), 0.0, 1.0)
     # A barrier far below the residuals would only spoil Newton's matrix.
-    least = 0.1 * _limit(s, rules) / _count(products)
-    target = jnp.maximum(jnp.maximum(share**3, 1e-4) * s.barrier, least)
+    least = 0.1 * rules.tolerance * _size(s.now) / _count(products)
+    target = jnp.maximum(jnp.maximum(share**3, 1e-4) * s.now.barrier, least)
     bends = jax.tree.map(jnp.multiply, ahead.slacks, ahead.multipliers)
     return _newton(
         s, factor, jax.tree.map(lambda p, b: p + length**2 * b - target, products, bends)
@@ -271,7 +246,7 @@ def _direction(s: _State, rules: InteriorPoint) -> _Iterate:
 
 def _newton(s: _State, factor: ArrowFactor, products: Rows) -> _Iterate:
     """Newton's direction that takes ``products`` off slack times multiplier."""
-    d, (at, t, z) = s.derivatives, s.here
+    d, (at, t, z) = s.derivatives, s.now.here
     unmet = jax.tree.map(jnp.add, d.residuals, t)
     moved = jax.tree.map(lambda r, p, t, z: z + (z * r - p) / t, unmet, products, t, z)
     right = pull_back(d, moved._replace(coupling=z.coupling), jnp.ones_like(d.objective))
@@ -305,18 +280,17 @@ def _count(tree: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def _unscaled(s: _State, scales: _Scales, rules: InteriorPoint) -> KktPoint:
-    d, f = s.derivatives, scales.objective
-    at, _, z = s.here
-    gradient = pull_back(d, z, jnp.ones_like(f))
-    stuck = ~jnp.isfinite(s.error) | (s.reach <= _SHORTEST)
-    outcome = jnp.where(stuck, Outcome.BROKEN.value, Outcome.OUT_OF_STEPS.value)
+def _unscaled(s: _State, scales: Scales, rules: InteriorPoint) -> KktPoint:
+    best, f = s.best, scales.objective
+    solved, broken = _score(best) <= rules.tolerance, ~jnp.isfinite(best.error)
+    outcome = jnp.where(broken, Outcome.BROKEN.value, Outcome.INACCURATE.value)
+    z = best.here.multipliers
     return KktPoint(
-        variables=jax.tree.map(jnp.multiply, at, scales.variables),
+        variables=jax.tree.map(jnp.multiply, best.here.at, scales.variables),
         multipliers=jax.tree.map(lambda z, row: f * z / row, z, scales.rows),
-        objective=f * d.objective,
-        residuals=jax.tree.map(jnp.multiply, d.residuals, scales.rows),
-        gradient=jax.tree.map(lambda g, size: f * g / size, gradient, scales.variables),
-        outcome=jnp.where(_solved(s, rules), Outcome.SOLVED.value, outcome),
+        objective=f * best.objective,
+        residuals=jax.tree.map(jnp.multiply, best.residuals, scales.rows),
+        gradient=jax.tree.map(lambda g, size: f * g / size, best.gradient, scales.variables),
+        outcome=jnp.where(solved, Outcome.SOLVED.value, outcome),
         steps=s.steps,
     )

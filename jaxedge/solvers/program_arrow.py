@@ -28,17 +28,29 @@ _MARGIN = 1e-8
 """Relative widening of every box, so that a fixed batch, clock or power has an interior."""
 _INSIDE = 0.1
 """Share of a box, in logarithms, that the start keeps from its ends."""
+_TOLERANCE = 1e-10
+"""Of the prices' problem: prices of fast devices are small numbers."""
 _NOISE = 1e-7
 """Share of the price of time below which a difference of prices means nothing."""
 _DEVICE_TIME = 0
 """Position of C_k + U_k <= R among the local rows."""
 
 
+def _weights(s: Array) -> Array:
+    """(4,) weights of the rays."""
+    return jnp.concatenate([s[:3], 1 - jnp.sum(s[:3], keepdims=True)])
+
+
 def _mix(program: Program, s: Array) -> tuple[Array, Array, Array]:
     """(P, Q, G) of the shared variables."""
-    weights = jnp.concatenate([s[:3], 1 - jnp.sum(s[:3], keepdims=True)])
-    rounds = jnp.sum(weights[:, None] * program.rays, axis=0)
+    rounds = jnp.sum(_weights(s)[:, None] * program.rays, axis=0)
     return rounds[0], rounds[1], rounds[2]
+
+
+def _repeats(rays: Array) -> Array:
+    """(4,) 1 at each ray that stood before: unless it costs something, its weight is undefined."""
+    same = jnp.all(rays[:, None] == rays[None], axis=2)
+    return 1.0 * jnp.any(jnp.tril(same, -1), axis=1)
 
 
 def _computing_rows(part: Computing, rounds: Array, samples: Array, time: Array) -> list[Array]:
@@ -83,8 +95,9 @@ def _shared(program: Program, s: Array) -> Terms:
         *_computing_rows(server, p, samples, time),
         *_sending_rows(program.broadcast, q, broadcast),
     ]
+    bound = program.gap * g + program.floor * p + server.variance * p * (p / samples)
     return Terms(
-        objective=program.gap * g + program.floor * p + server.variance * p * (p / samples),
+        objective=bound + jnp.sum(_repeats(program.rays) * _weights(s)),
         coupling=(spent - g)[None],
         residuals=jnp.concatenate([jnp.stack(rows), -s[:3], jnp.sum(s[:3], keepdims=True) - 1]),
     )
@@ -204,4 +217,4 @@ def interior_point_prices(program: Program) -> Prices:
 
     Their certificate tells how good they are; a program that breaks the solver has NaN prices.
     """
-    return prices_of(program, solve_program(program))
+    return prices_of(program, solve_program(program, InteriorPoint(tolerance=_TOLERANCE)))
