@@ -123,12 +123,7 @@ def plan_by_approximation(program: Program, settings: ConvexApproximation | None
 def _range(program: Program) -> tuple[Array, Array]:
     """(2,) least and greatest logarithms of the rounds: flat out, more would miss the delay."""
     low, high = log_program.limits(program)
-    flat_out = dataclasses.replace(
-        low, broadcast_exponent=high.broadcast_exponent, upload_exponent=high.upload_exponent
-    )
-    at = log_program.responses(program, flat_out)
-    slowest = jnp.max(at.devices.time + at.uploads.time) + at.broadcast.time
-    most = -jnp.log(jnp.stack([at.server.time, slowest]))
+    most = -jnp.log(log_program.shortest(program))
     lower = jnp.stack([low.pretraining_rounds, low.finetuning_rounds])
     upper = jnp.stack([high.pretraining_rounds, high.finetuning_rounds])
     return lower, jnp.clip(most, lower, upper)

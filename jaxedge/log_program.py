@@ -23,8 +23,11 @@ from jaxedge.responses import Prices, Responses, Send, Work
 from jaxedge.solvers.augmented_lagrangian import AugmentedLagrangian, solve
 from jaxedge.solvers.smooth_problem import SmoothAnswer, SmoothProblem
 
-_FEWEST_ROUNDS = 1e-4
-"""Where no round is asked for; a thousandth of what one round does is far below any tolerance."""
+_FEWEST_SHARE = 1e-3
+"""Where no round is asked for, the share of the delay that a stage must be able to use, or else one
+round: nearer to no rounds its batch and clock no longer matter, and the point is caught there."""
+_NO_ROUNDS = 1e-9
+"""Where none are allowed."""
 _LEAST_EXPONENT = 1e-6
 _MAX_MOVE = 1.0
 """Greatest change of a logarithm in one step."""
@@ -125,21 +128,32 @@ def limits(program: Program) -> tuple[LogPoint, LogPoint]:
         return part.max_batch, part.max_time, jnp.maximum(link.max_exponent, _LEAST_EXPONENT)
 
     zero = jnp.zeros_like(program.gap)
+    fewest = jnp.minimum(1.0, _FEWEST_SHARE / shortest(program))
+    most = [jnp.maximum(n, _NO_ROUNDS) for n in (rounds.max_pretraining, rounds.max_finetuning)]
     low = side(
         lower(program.server, program.broadcast),
         lower(program.devices, program.uploads),
-        jnp.maximum(rounds.min_pretraining, _FEWEST_ROUNDS),
-        jnp.maximum(rounds.min_finetuning, _FEWEST_ROUNDS),
+        jnp.clip(fewest[0], rounds.min_pretraining, most[0]),
+        jnp.clip(fewest[1], rounds.min_finetuning, most[1]),
         zero,
     )
     high = side(
         upper(program.server, program.broadcast),
         upper(program.devices, program.uploads),
-        jnp.maximum(rounds.max_pretraining, _FEWEST_ROUNDS),
-        jnp.maximum(rounds.max_finetuning, _FEWEST_ROUNDS),
+        *most,
         zero + jnp.inf,
     )
     return jax.tree.map(jnp.log, low), jax.tree.map(jnp.log, high)
+
+
+def shortest(program: Program) -> Array:
+    """(2,) scaled time of a round of either stage with the least batches, flat out."""
+    server, devices = program.server, program.devices
+    own = server.weight * server.min_batch * server.min_time
+    each = devices.weight * devices.min_batch * devices.min_time
+    each = each + program.uploads.nats / program.uploads.max_exponent
+    broadcast = program.broadcast.nats / program.broadcast.max_exponent
+    return jnp.stack([own, jnp.max(each) + broadcast])
 
 
 LOG_PROGRAM = SmoothProblem(objective=objective, residuals=residuals, limits=limits)

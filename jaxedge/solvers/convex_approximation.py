@@ -35,16 +35,16 @@ _CLOSER = 0.6
 class ConvexApproximation:
     """Settings of the search and of the approximations."""
 
-    levels: int = 14
+    levels: int = 16
     """Grids, each 0.6 times as wide as the one before."""
-    approximations: int = 3
+    approximations: int = 4
     """Convex problems solved one after another at each point of a grid, from the best point of the
     grid before."""
     infeasibility: float = 1e-4
     """Residual up to which a point counts as feasible."""
     inner: AugmentedLagrangian = dataclasses.field(
         default_factory=lambda: AugmentedLagrangian(
-            max_move=1.0, tolerance=1e-4, feasibility=3e-5, max_steps=150
+            max_move=1.0, tolerance=3e-5, feasibility=3e-5, max_steps=250
         )
     )
     """How the convex problems are solved."""

@@ -24,9 +24,9 @@ from jaxedge.solvers.smooth_problem import SmoothAnswer, SmoothProblem, flatten,
 
 _SUFFICIENT = 1e-4
 """c, the share of the promised decrease that a step must bring."""
-_NOISE = 16
-"""Units of rounding of f that count as no increase."""
-_LEAST_LENGTH = 1e-10
+_NOISE = 1e-12
+"""Share of f within which an increase is taken for rounding; terms of f may cancel."""
+_LEAST_LENGTH = 1e-8
 """t below which no step is taken for possible."""
 
 
@@ -117,9 +117,11 @@ def descend(
     trial = jnp.clip(state.x + state.length * state.move, lower, upper)
     (value, aux), gradient = jax.value_and_grad(fn, has_aux=True)(trial)
     slope = jnp.sum(state.gradient * (trial - state.x))
-    noise = _NOISE * jnp.finfo(value.dtype).eps * jnp.abs(state.value)
-    good = (value <= state.value + _SUFFICIENT * slope + noise) & jnp.all(jnp.isfinite(gradient))
-    good = good | state.fresh
+    enough = (value <= state.value + _SUFFICIENT * slope) & (value < state.value)
+    # Where rounding hides the decrease, the slope at the trial tells it (Hager and Zhang).
+    near = value <= state.value + _NOISE * jnp.abs(state.value)
+    overshot = jnp.sum(gradient * (trial - state.x)) > (2 * _SUFFICIENT - 1) * slope
+    good = (enough | (near & ~overshot)) & jnp.all(jnp.isfinite(gradient)) | state.fresh
     moved = _moved(state, trial, value, gradient, aux, lower, upper, direction, max_move)
     shorter = _shorter(state, value, slope)
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), moved, shorter)
