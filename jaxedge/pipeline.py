@@ -25,6 +25,8 @@ class Asked:
     """What the user asked for, with defaults filled in."""
 
     bound: str
+    solver: str
+    """Of the relaxation; integer designs are searched by the dual decomposition from there."""
     relaxed: bool
     gap: float
     max_nodes: int
@@ -97,7 +99,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     live = np.flatnonzero(feasible)
     standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
     asked.progress("solving the relaxation", None)
-    relaxed = solve_relaxed(standing, exhaustive=bool(live.size))
+    relaxed = solve_relaxed(standing, solver=asked.solver, exhaustive=bool(live.size))
     design, bound = relaxed.design, relaxed.lower_bound
     if not asked.relaxed:
         asked.progress("searching integer designs", None)

@@ -20,8 +20,7 @@ from jaxedge.judging import plans_of
 from jaxedge.pipeline import Asked, Progress, no_progress
 from jaxedge.scenario import Scenario
 from jaxedge.schemes import JOINT
-from jaxedge.solve import RELAXED_GAP
-from jaxedge.solvers import SOLVERS
+from jaxedge.solvers import GAPS, SOLVERS
 from jaxedge.stacking import named, stack
 from jaxedge.validation import validate
 
@@ -46,10 +45,11 @@ def plan(
     Args:
         scenario: as built, loaded or taken from a preset; it is validated here.
         bound: "two-stage" (average over both stages) or "fine-tuning" (needs ``pl_constant``).
-        solver: "dual-decomposition".
+        solver: of the relaxation: "dual-decomposition", or for the two-stage bound alone
+            "interior-point" or "augmented-lagrangian". Every answer is judged alike.
         relaxed: real rounds and batches instead of whole ones.
-        gap: certified relative gap to reach, by branch and bound where needed; by default 1e-6
-            relaxed, and 1e-3 with bounded effort for integer designs.
+        gap: certified relative gap to reach, by branch and bound where needed; by default 1e-3 with
+            bounded effort for integer designs, and 1e-6 for relaxed ones (other solvers: `GAPS`).
         schemes: compute the benchmark designs, too.
         progress: called with (text, fraction or None) while it works.
 
@@ -140,10 +140,13 @@ def _asked(
         isinstance(gap, int | float) and math.isfinite(gap) and 0 < gap < 1
     ):
         raise ValueError(f"gap: {gap!r} must be a number between 0 and 1, such as 1e-4")
-    default = RELAXED_GAP if relaxed else INTEGER_GAP
+    if bound != "two-stage" and solver != SOLVERS[0]:
+        raise ValueError(f"solver: {solver!r} plans the two-stage bound only, not {bound!r}")
+    default = GAPS[solver] if relaxed else INTEGER_GAP
     nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
     return Asked(
         bound=bound,
+        solver=solver,
         relaxed=bool(relaxed),
         gap=default if gap is None else float(gap),
         max_nodes=0 if relaxed else nodes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import jax
@@ -15,9 +16,9 @@ from jaxedge.certificates import lower_bound
 from jaxedge.design import Design, recover
 from jaxedge.program import Program
 from jaxedge.responses import Prices
-from jaxedge.solvers import dual_bisection, dual_decomposition
+from jaxedge.solvers import GAPS, SOLVERS, dual_bisection, dual_decomposition
 
-RELAXED_GAP = 1e-6
+RELAXED_GAP = GAPS[SOLVERS[0]]
 """Certified relative gap at which a relaxed answer counts as optimal."""
 FIRST_ATTEMPT = (0.1, 16)
 """Shrink factor and most steps of the first attempt: enough for most, so that few wait for the
@@ -90,19 +91,36 @@ def _bisect(programs: Program) -> Relaxed:
     return jax.vmap(lambda p: judge(p, dual_bisection.solve_prices(p)))(programs)
 
 
+@cache
+def _judged(solver: str) -> Callable[[Program], Relaxed]:
+    """A compiled function from a batch of programs to another solver's answers, judged."""
+    if solver == "interior-point":
+        from jaxedge.solvers.program_arrow import interior_point_prices as prices
+    else:
+        from jaxedge.log_program import augmented_lagrangian_prices as prices
+    return jax.jit(jax.vmap(lambda program: judge(program, prices(program))))
+
+
 def solve_relaxed(
-    programs: Program, *, gap: float = RELAXED_GAP, exhaustive: bool = True
+    programs: Program,
+    *,
+    solver: str = SOLVERS[0],
+    gap: float = RELAXED_GAP,
+    exhaustive: bool = True,
 ) -> Relaxed:
     """Solve a batch of feasible programs; what misses ``gap`` is retried more carefully.
 
     Args:
         programs: program with a leading batch axis, float64.
+        solver: one of `SOLVERS`; only the dual decomposition is retried.
         gap: certified relative gap to reach.
         exhaustive: try the slow line searches, too, on what resists.
 
     Returns:
         Judged answers in the same order; their `gap` says which ones are certified.
     """
+    if solver != SOLVERS[0]:
+        return in_chunks(_judged(solver), programs)
 
     def trial(shrink: float, max_steps: int) -> Callable[[Program], Relaxed]:
         return lambda p: decompose(p, shrink, max_steps)

@@ -37,6 +37,7 @@ def test_a_plan_compiles_none_of_it_again(devices, options, functions):
     scenario = validate(sample(jax.random.key(0), devices))
     asked = pipeline.Asked(
         bound="two-stage",
+        solver="dual-decomposition",
         relaxed=options.get("relaxed", False),
         gap=1e-3,
         max_nodes=0 if options.get("relaxed") else 300,

@@ -24,6 +24,7 @@ SLIGHT = 1e-6
 def asked(relaxed):
     return Asked(
         bound="two-stage",
+        solver="dual-decomposition",
         relaxed=relaxed,
         gap=1e-6 if relaxed else 1e-3,
         max_nodes=0,

@@ -10,6 +10,7 @@ from jaxedge import presets
 from jaxedge.answer import Status
 from jaxedge.planning import plan, plan_batch
 from jaxedge.sampling import sample
+from jaxedge.solvers import GAPS, SOLVERS
 from tests.plain_model import broken_limits
 
 SAMPLES = [sample(jax.random.key(i), 3) for i in range(12)]
@@ -88,3 +89,17 @@ def test_bad_options_are_named():
         plan(presets.get("small"), solver="dual-decompositon")
     with pytest.raises(ValueError, match="gap"):
         plan(presets.get("small"), gap=-1.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS[1:])
+def test_other_solvers_reach_the_same_optimum_under_the_same_judge(solver):
+    scenario = presets.get("small")
+    best, other = (plan(scenario, relaxed=True, solver=s) for s in (SOLVERS[0], solver))
+    assert other.status == "optimal"
+    assert best.lower_bound <= other.bound <= best.bound * (1 + GAPS[solver])
+    assert other.lower_bound <= best.bound
+
+
+def test_other_solvers_refuse_the_fine_tuning_bound():
+    with pytest.raises(ValueError, match="'interior-point' plans the two-stage bound only"):
+        plan(presets.get("small"), bound="fine-tuning", solver="interior-point")

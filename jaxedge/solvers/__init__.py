@@ -1,4 +1,9 @@
 """Solvers of the relaxed program; they know nothing of radios."""
 
-SOLVERS = ("dual-decomposition",)
-"""What users call them, the default first."""
+GAPS = {
+    "dual-decomposition": 1e-6,
+    "interior-point": 1e-6,
+    "augmented-lagrangian": 1e-4,
+}
+"""The solvers as users call them, the default first, with the gap asked of relaxed answers."""
+SOLVERS = tuple(GAPS)
