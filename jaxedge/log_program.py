@@ -31,6 +31,9 @@ _NO_ROUNDS = 1e-9
 _LEAST_EXPONENT = 1e-6
 _MAX_MOVE = 1.0
 """Greatest change of a logarithm in one step."""
+_LEAST_MULTIPLIER = 3e-7
+"""Of a budget that looks slack: it lowers the bound by no more than this share, where no price at
+all could lose half of it to a stage that only that budget keeps from running flat out."""
 _REACH = 0.7
 """Greatest change of the logarithm of all prices by which they are balanced."""
 
@@ -244,7 +247,8 @@ def prices(program: Program, answer: SmoothAnswer) -> Prices:
     which forgives no error in their ratios.
     """
     numerator, _ = _fraction(program, answer.x)
-    energy, delay, late = answer.multipliers[0], answer.multipliers[1], answer.multipliers[2:]
+    energy, delay = jnp.maximum(answer.multipliers[:2], _LEAST_MULTIPLIER)
+    late = answer.multipliers[2:]
     some = jnp.sum(late) > 0
     share = jnp.where(some, late / jnp.where(some, jnp.sum(late), 1.0), 1 / late.shape[0])
     raw = Prices(energy=numerator * energy, device_time=numerator * delay * share)
