@@ -20,6 +20,7 @@ __all__ = [
     "Status",
     "bounds",
     "load",
+    "own_limits",
     "plan",
     "plan_batch",
     "presets",
@@ -44,7 +45,7 @@ _HOME = {
 """Public name -> its module; the other public names are modules themselves."""
 
 if TYPE_CHECKING:
-    from jaxedge import bounds, presets, sampling
+    from jaxedge import bounds, own_limits, presets, sampling
     from jaxedge.allocation import Allocation, StageAllocation
     from jaxedge.answer import Plan, Status
     from jaxedge.planning import plan, plan_batch

@@ -36,6 +36,7 @@ ROOMS = {
     "accounts": "accounts",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
+    "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots",
     "commands": "arguments cli __main__",
 }
