@@ -65,15 +65,16 @@ def judge(program: Program, prices: Prices) -> Relaxed:
     """Design and certificate of a scalar program at the given prices.
 
     Where the energy budget is slack its price is zero, which no logarithm reaches: zero is tried
-    too, and the better certificate kept.
+    too, and the better certificate is kept, and of the two designs the better.
     """
     free = dataclasses.replace(prices, energy=jnp.zeros_like(prices.energy))
     bound, free_bound = lower_bound(program, prices), lower_bound(program, free)
     better = free_bound > bound
     kept: Prices = jax.tree.map(lambda a, b: jnp.where(better, a, b), free, prices)
-    return Relaxed(
-        design=recover(program, kept), prices=kept, lower_bound=jnp.maximum(bound, free_bound)
-    )
+    design, free_design = recover(program, prices), recover(program, free)
+    less = free_design.value < design.value
+    best: Design = jax.tree.map(lambda a, b: jnp.where(less, a, b), free_design, design)
+    return Relaxed(design=best, prices=kept, lower_bound=jnp.maximum(bound, free_bound))
 
 
 @jax.jit
