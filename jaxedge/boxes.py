@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxedge.certificates import ray_values
-from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest_of_each
+from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest
 from jaxedge.design import Design
 from jaxedge.integers import integer_prices
 from jaxedge.program import Computing, Program, with_rounds
@@ -65,19 +65,17 @@ class Judged:
     outlook: Outlook
 
 
-@jax.jit
-@jax.vmap
-def whole_box(program: Program) -> Box:
-    """All whole rounds and batches of a program."""
-    rounds, server, devices = program.rounds, program.server, program.devices
+def whole_box(programs: Program) -> Box:
+    """All whole rounds and batches of each of a batch of programs, on the host."""
+    rounds, server, devices = programs.rounds, programs.server, programs.devices
     # Tied rounds are counted once, as M.
-    low_n = jnp.where(rounds.tied, rounds.min_pretraining, rounds.min_finetuning)
-    high_n = jnp.where(rounds.tied, low_n, rounds.max_finetuning)
-    lower = [rounds.min_pretraining, low_n, server.min_batch]
-    upper = [rounds.max_pretraining, high_n, server.max_batch]
+    low_n = np.where(rounds.tied, rounds.min_pretraining, rounds.min_finetuning)
+    high_n = np.where(rounds.tied, low_n, rounds.max_finetuning)
+    lower = np.stack([rounds.min_pretraining, low_n, server.min_batch], axis=-1)
+    upper = np.stack([rounds.max_pretraining, high_n, server.max_batch], axis=-1)
     return Box(
-        lower=jnp.ceil(jnp.concatenate([jnp.stack(lower), devices.min_batch])),
-        upper=jnp.floor(jnp.concatenate([jnp.stack(upper), devices.max_batch])),
+        lower=np.ceil(np.concatenate([lower, devices.min_batch], axis=-1)),
+        upper=np.floor(np.concatenate([upper, devices.max_batch], axis=-1)),
     )
 
 
@@ -208,7 +206,7 @@ def judge_boxes(
         gap: relative gap to which relaxations are solved.
     """
     inside = in_chunks(within, programs, boxes)
-    corner = in_chunks(cheapest_of_each, programs, *in_chunks(fewest_of_each, inside))
+    corner = in_chunks(cheapest_of_each, programs, *fewest(inside))
     live = ~np.asarray(corner.provably_not)
     # A hopeless relaxation would be tried again and again: another takes its place.
     stand_in = np.where(live, np.arange(len(live)), np.argmax(live))

@@ -262,7 +262,7 @@ def _judge(
 
 def _plant(programs: Program, searches: list[_Search], gap: float) -> None:
     """Bound the roots."""
-    roots = in_chunks(whole_box, programs)
+    roots = whole_box(programs)
     owners = np.arange(len(searches))
     floors = np.array([search.bound for search in searches])
     judged = _judge(programs, searches, owners, roots, floors, gap)

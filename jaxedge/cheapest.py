@@ -132,14 +132,17 @@ def least_delay(
     return jnp.where(at_once, flat_out, jnp.where(never, jnp.inf, jnp.exp(log_delay)))
 
 
-def fewest(program: Program) -> tuple[Array, Array, Array, Array]:
-    """The fewest rounds M and N and the smallest batches: no design of the program needs less."""
-    rounds = program.rounds
-    tied = jnp.where(rounds.tied, rounds.min_pretraining, rounds.min_finetuning)
-    return rounds.min_pretraining, tied, program.server.min_batch, program.devices.min_batch
+def fewest(programs: Program) -> tuple[np.ndarray, ...]:
+    """The fewest rounds M and N and the smallest batches: no design of a program needs less.
+
+    Args:
+        programs: one program or a batch, on the host.
+    """
+    rounds = programs.rounds
+    tied = np.where(rounds.tied, rounds.min_pretraining, rounds.min_finetuning)
+    point = rounds.min_pretraining, tied, programs.server.min_batch, programs.devices.min_batch
+    return tuple(np.asarray(x) for x in point)
 
 
 cheapest_of_each = jax.jit(jax.vmap(cheapest))
 """`cheapest` over a batch, compiled once for all who need it."""
-fewest_of_each = jax.jit(jax.vmap(fewest))
-"""`fewest` over a batch."""

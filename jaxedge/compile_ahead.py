@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxedge import boxes, integers
-from jaxedge.cheapest import cheapest_of_each, fewest_of_each
+from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.designs import programs_of_each, scheme_programs
 from jaxedge.judging import assess, assess_naive
 from jaxedge.pipeline import Asked
@@ -82,13 +82,12 @@ def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) ->
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(fn, *arguments))
 
     programs = zeros_of(programs_of_each, scenarios)
-    least = zeros_of(fewest_of_each, programs)
+    least = fewest(programs)
     solved = zeros_of(decompose, programs, *FIRST_ATTEMPT)
     given = (scenarios, programs, solved.design)
     jobs: list[Job] = [
         lambda: decompose(programs, *FIRST_ATTEMPT),
         lambda: cheapest_of_each(programs, *least),
-        lambda: fewest_of_each(programs),
         lambda: assess(*given, bound=bound),
     ]
     if relaxed:
@@ -106,11 +105,10 @@ def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) ->
         lambda: integers.floored(programs, solved.design),
     ]
     if branching:
-        box = zeros_of(boxes.whole_box, programs)
+        box = boxes.whole_box(programs)
         numbers = solved.lower_bound, solved.lower_bound
         jobs += [
             lambda: boxes.look(programs, box, solved.design, solved.prices, *numbers),
             lambda: boxes.within(programs, box),
-            lambda: boxes.whole_box(programs),
         ]
     return jobs

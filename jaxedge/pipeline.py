@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxedge.branch_and_bound import branch_and_bound
-from jaxedge.cheapest import cheapest_of_each, fewest_of_each, least_delay
+from jaxedge.cheapest import cheapest_of_each, fewest, least_delay
 from jaxedge.design import Design
 from jaxedge.integers import Whole, solve_integer
 from jaxedge.program import Program
@@ -55,7 +55,7 @@ class Outcome:
 
 def feasibility(programs: Program) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which programs are feasible, and the least energy (J) and delay (s) each one needs."""
-    point = in_chunks(fewest_of_each, programs)
+    point = fewest(programs)
     least = in_chunks(cheapest_of_each, programs, *point)
     feasible, delay = np.asarray(least.fits), np.full(len(least.fits), np.nan)
     short = np.flatnonzero(~feasible)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.elementary import cube_root, exp, polynomial, rest_of_exp
+from jaxedge.elementary import cube_root, polynomial, rest_of_exp
 from jaxedge.program import Computing, Program, Transmission
 
 
@@ -81,7 +81,7 @@ def _transmission_exponent_jvp(
     primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
     x = transmission_exponent(primals[0])
-    return x, tangents[0] * exp(-x) / x
+    return x, tangents[0] * jnp.exp(-x) / x
 
 
 @jax.tree_util.register_dataclass

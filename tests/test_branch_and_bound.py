@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxedge.branch_and_bound import branch_and_bound
-from jaxedge.cheapest import cheapest_of_each, fewest_of_each
+from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.formulation import fine_tuning_program, two_stage_program
 from jaxedge.integers import solve_integer
 from jaxedge.program import with_rounds
@@ -62,7 +62,7 @@ def tiny(kind, devices):
     )
     drawn = jax.tree.map(jnp.asarray, drawn)
     programs = jax.jit(jax.vmap(MAKE[kind]))(drawn)
-    least = in_chunks(cheapest_of_each, programs, *in_chunks(fewest_of_each, programs))
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     feasible = np.flatnonzero(least.fits)
     programs, drawn = take(programs, feasible), take(drawn, feasible)
     whole = solve_integer(programs, solve_relaxed(programs))

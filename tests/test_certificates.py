@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxedge.certificates import lower_bound
-from jaxedge.cheapest import cheapest_of_each, fewest_of_each
+from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.design import recover
 from jaxedge.designs import programs_of_each
 from jaxedge.formulation import allocation_of
@@ -194,7 +194,7 @@ def tiny(devices, tied):
     programs = in_chunks(programs_of_each, drawn)
     if tied:
         programs = jax.tree.map(np.asarray, jax.vmap(_tie)(programs))
-    least = in_chunks(cheapest_of_each, programs, *in_chunks(fewest_of_each, programs))
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     programs = take(programs, np.flatnonzero(least.fits))
     kind, kept, best = "tied" if tied else "two-stage", [], []
     for i in range(len(programs.gap)):

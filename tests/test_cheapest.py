@@ -395,11 +395,10 @@ def test_no_delay_would_do_where_the_radio_alone_spends_too_much():
     np.testing.assert_array_equal(jnp.isinf(found), at_rest >= 1)
 
 
-@jax.jit
 def _needs(program):
     """What the fewest rounds with the smallest batches need."""
     point = fewest(program)
-    return cheapest(program, *point), least_delay(program, *point)
+    return jax.jit(cheapest)(program, *point), jax.jit(least_delay)(program, *point)
 
 
 @pytest.mark.parametrize("name", ["default", "small", "large"])

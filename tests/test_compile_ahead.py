@@ -18,7 +18,6 @@ WHOLE = (
     judging.assess_naive,
     boxes.look,
     boxes.within,
-    boxes.whole_box,
 )
 CASES = [
     (7, {"relaxed": True}, (*RELAXED, designs.programs_of_each)),

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxedge.cheapest import cheapest_of_each, fewest_of_each
+from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.designs import programs_of_each
 from jaxedge.formulation import allocation_of
 from jaxedge.integers import (
@@ -36,7 +36,7 @@ def sampled(devices, tightness):
     """Feasible scenarios with their programs."""
     drawn = sample_batch(jax.random.key(31), COUNT, devices, tightness=tightness)
     programs = in_chunks(programs_of_each, drawn)
-    least = in_chunks(cheapest_of_each, programs, *in_chunks(fewest_of_each, programs))
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     feasible = np.flatnonzero(least.fits)
     return take(drawn, feasible), take(programs, feasible)
 
@@ -163,7 +163,7 @@ def tiny(devices, tied):
     if tied:
         rounds = dataclasses.replace(programs.rounds, tied=np.ones(DRAWN, bool))
         programs = jax.tree.map(np.asarray, jax.vmap(with_rounds)(programs, rounds))
-    least = in_chunks(cheapest_of_each, programs, *in_chunks(fewest_of_each, programs))
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     programs = take(programs, np.flatnonzero(least.fits))
     kept, best = [], []
     for i in range(len(programs.gap)):

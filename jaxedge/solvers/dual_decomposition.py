@@ -23,7 +23,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.certificates import lower_bound, ray_values
-from jaxedge.elementary import exp
 from jaxedge.program import Program
 from jaxedge.responses import (
     Prices,
@@ -120,7 +119,7 @@ def _of_send(send: Send, lam: Array, nu: Array) -> tuple[_Use, _Use, _Use]:
 
 
 def _evaluate(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _Point:
-    lam, nus = exp(log_lam), exp(log_nu)
+    lam, nus = jnp.exp(log_lam), jnp.exp(log_nu)
     nu = jnp.sum(nus, axis=0)
     computing = _of_work(respond_computing(program.devices, lam, nus, blur=blur.devices), lam, nus)
     sending = _of_send(respond_transmission(program.uploads, lam, nus), lam, nus)
@@ -148,13 +147,27 @@ class _Affine(NamedTuple):
 
 
 def _plus(*terms: tuple[Array | float, _Affine]) -> _Affine:
-    """Sum of multiples of forms."""
-    return _Affine(*(sum(factor * form[i] for factor, form in terms) for i in range(4)))
+    """Sum of multiples of forms, in which plain zeros and ones cost no operation."""
+
+    def part(i: int) -> Array | float:
+        total: Array | float = 0.0
+        for factor, form in terms:
+            if _is(form[i], 0.0):
+                continue
+            product = factor if _is(form[i], 1.0) else factor * form[i]
+            total = product if _is(total, 0.0) else total + product
+        return total
+
+    return _Affine(*(part(i) for i in range(4)))
+
+
+def _is(part: Array | float, number: float) -> bool:
+    return isinstance(part, float) and part == number
 
 
 def _reduced(factor: Array, form: _Affine) -> _Affine:
     """Sum over devices or rays of ``factor`` times their forms."""
-    return _Affine(*(jnp.sum(factor * part, axis=0) for part in form))
+    return _Affine(*(0.0 if _is(x, 0.0) else jnp.sum(factor * x, axis=0) for x in form))
 
 
 class _Steps(NamedTuple):
@@ -169,9 +182,9 @@ class _Steps(NamedTuple):
 
 
 def _device_steps(s: State, at: _Point) -> _Steps:
-    nus = exp(s.log_nu)
+    nus = jnp.exp(s.log_nu)
     share = nus / jnp.sum(nus, axis=0)
-    soft = s.softness * exp(s.log_round) / (share * share.shape[0])
+    soft = s.softness * jnp.exp(s.log_round) / (share * share.shape[0])
     time = at.devices.time + soft
     slope = (at.devices_n.time - soft) / time
     forms = _Affine(
@@ -199,7 +212,7 @@ def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, 
         (1.0, _reduced(at.devices_n.energy, d.nus)),
         (1.0, moved(at.broadcast_l.energy, at.broadcast_n.energy)),
     )
-    round_time = exp(s.log_round)
+    round_time = jnp.exp(s.log_round)
     fine_time_step = _plus(
         (1.0, moved(at.broadcast_l.time, at.broadcast_n.time)), (round_time, d.round)
     )
@@ -213,7 +226,7 @@ def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, 
 
 def _ray_forms(program: Program, s: State, at: _Point, d: _Steps) -> _Form:
     """Ray values (4,) and their steps; by the envelope theorem slopes are uses."""
-    lam, nus = exp(s.log_lam), exp(s.log_nu)
+    lam, nus = jnp.exp(s.log_lam), jnp.exp(s.log_nu)
     nu = jnp.sum(nus, axis=0)
     fine_energy = jnp.sum(at.devices.energy, axis=0) + at.broadcast.energy
     fine_cost = jnp.sum(at.devices.cost, axis=0) + at.broadcast.cost
@@ -277,7 +290,7 @@ def _room(value: Array, step: Array) -> Array:
 
 def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) -> State:
     """One damped Newton step along the central path, which a full step shortens by ``shrink``."""
-    lam, nu = exp(s.log_lam), jnp.sum(exp(s.log_nu), axis=0)
+    lam, nu = jnp.exp(s.log_lam), jnp.sum(jnp.exp(s.log_nu), axis=0)
     at = _evaluate(program, blur, s.log_lam, s.log_nu)
     d = _device_steps(s, at)
     pre_energy, pre_time, fine_energy, fine_time = _round_forms(s, at, d)
@@ -327,7 +340,7 @@ def state_at(program: Program, log_lam: Array, log_nu: Array, blur: Blur = _EXAC
     """A central-path iterate at the given log prices."""
     at = _evaluate(program, blur, log_lam, log_nu)
     fine_cost = jnp.sum(at.devices.cost, axis=0) + at.broadcast.cost
-    idle = program.gap - exp(log_lam) - jnp.sum(exp(log_nu), axis=0)
+    idle = program.gap - jnp.exp(log_lam) - jnp.sum(jnp.exp(log_nu), axis=0)
     value = ray_values(program, at.server.cost, fine_cost, idle)
     least = jnp.min(value, axis=0)
     theta = least - 0.3 * jnp.abs(least)
@@ -378,7 +391,7 @@ def solve_prices(program: Program, shrink: ArrayLike, max_steps: ArrayLike) -> P
         return kept
 
     s = jax.lax.while_loop(lambda s: jnp.any(alive(s)), advance, initial_state(program))
-    return Prices(energy=exp(s.log_lam), device_time=exp(s.log_nu))
+    return Prices(energy=jnp.exp(s.log_lam), device_time=jnp.exp(s.log_nu))
 
 
 def integer_prices(program: Program, start: Prices) -> tuple[Prices, Array]:
@@ -405,7 +418,7 @@ def integer_prices(program: Program, start: Prices) -> tuple[Prices, Array]:
         heat = jnp.maximum(_HOT * _COOLING**i, _COLD)
         blur = jax.tree.map(lambda t: heat * t + jnp.finfo(t.dtype).tiny, scale)
         state = iterate(program, state, 0.5, blur)
-        prices = Prices(energy=exp(state.log_lam), device_time=exp(state.log_nu))
+        prices = Prices(energy=jnp.exp(state.log_lam), device_time=jnp.exp(state.log_nu))
         value = lower_bound(program, prices, integer=True)
         better = value > bound
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), prices, best)
