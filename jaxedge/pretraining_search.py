@@ -152,13 +152,13 @@ class _Task:
     def solve(self, rounds: np.ndarray) -> Points:
         """Quick answers: what is hard or infeasible may come without a certificate."""
         filled = rounds[_filled(len(rounds), _POINTS)]
-        points = Points(filled, self.programs(filled), self.answers(filled, np.inf))
+        points = Points(filled, self.programs(filled), self.answers(filled, quick=True))
         return take(points, np.arange(len(rounds)))
 
-    def answers(self, rounds: np.ndarray, gap: float) -> Relaxed:
+    def answers(self, rounds: np.ndarray, *, quick: bool = False) -> Relaxed:
         """Judged answers at the given rounds."""
         near = self.programs(np.maximum(rounds, _LEAST_ROUNDS))
-        relaxed = solve_relaxed(_with_server_noise(near), gap=gap)
+        relaxed = solve_relaxed(_with_server_noise(near), quick=quick)
         if rounds.min() > 0:
             return relaxed
         judged: Relaxed = _judge(self.programs(rounds), relaxed.prices)
@@ -170,7 +170,7 @@ class _Task:
         if not which.size:
             return points
         filled = which[_filled(len(which), _POINTS)]
-        again = take(self.answers(points.rounds[filled], RELAXED_GAP), np.arange(len(which)))
+        again = take(self.answers(points.rounds[filled]), np.arange(len(which)))
         better = np.flatnonzero(again.gap < points.relaxed.gap[which])
         return points._replace(relaxed=put(points.relaxed, which[better], take(again, better)))
 

@@ -108,6 +108,7 @@ def solve_relaxed(
     solver: str = SOLVERS[0],
     gap: float = RELAXED_GAP,
     exhaustive: bool = True,
+    quick: bool = False,
 ) -> Relaxed:
     """Solve a batch of feasible programs; what misses ``gap`` is retried more carefully.
 
@@ -116,6 +117,7 @@ def solve_relaxed(
         solver: one of `SOLVERS`; only the dual decomposition is retried.
         gap: certified relative gap to reach.
         exhaustive: try the slow line searches, too, on what resists.
+        quick: give up early on what resists: many programs may be infeasible.
 
     Returns:
         Judged answers in the same order; their `gap` says which ones are certified.
@@ -127,6 +129,7 @@ def solve_relaxed(
         return lambda p: decompose(p, shrink, max_steps)
 
     attempts = [trial(*how) for how in _FURTHER_ATTEMPTS] + [_bisect] * exhaustive
+    attempts = attempts[: 1 if quick else None]
     best = in_chunks(trial(*FIRST_ATTEMPT), programs)
     for attempt in attempts:
         missed = np.flatnonzero(best.gap > gap)
