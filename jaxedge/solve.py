@@ -52,7 +52,7 @@ def batch_last(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
     """Call a function of trailing batch axes with leading ones.
 
     With the devices before the batch, XLA's innermost loops run over the batch: they fill vectors,
-    which loops over a few devices do not (`benchmarks/throughput.py`).
+    which loops over a few devices do not.
     """
     moved = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), batches)
     with jax.numpy_rank_promotion("allow"):  # () and (K,) are (B,) and (K, B) there
@@ -62,7 +62,7 @@ def batch_last(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
 
 
 def judge(program: Program, prices: Prices) -> Relaxed:
-    """Design and certificate of a scalar program at the given prices.
+    """Design and certificate of a scalar program, or with trailing batch axes, at given prices.
 
     Where the energy budget is slack its price is zero, which no logarithm reaches: zero is tried
     too, and the better certificate is kept, and of the two designs the better.
