@@ -107,22 +107,24 @@ def residuals(program: Program, z: LogPoint) -> Array:
     return jnp.concatenate([jnp.log(used), late])
 
 
+def _point(server: tuple[Array, ...], devices: tuple[Array, ...], *common: Array) -> LogPoint:
+    """A point from (batch, sample time, exponent) of either side, and M, N and R."""
+    return LogPoint(
+        pretraining_rounds=common[0],
+        finetuning_rounds=common[1],
+        round_time=common[2],
+        server_batch=server[0],
+        server_sample_time=server[1],
+        broadcast_exponent=server[2],
+        device_batch=devices[0],
+        device_sample_time=devices[1],
+        upload_exponent=devices[2],
+    )
+
+
 def limits(program: Program) -> tuple[LogPoint, LogPoint]:
     """The box of the logarithms; upper limits may be infinite."""
     rounds = program.rounds
-
-    def side(server: tuple[Array, ...], devices: tuple[Array, ...], *common: Array) -> LogPoint:
-        return LogPoint(
-            pretraining_rounds=common[0],
-            finetuning_rounds=common[1],
-            round_time=common[2],
-            server_batch=server[0],
-            server_sample_time=server[1],
-            broadcast_exponent=server[2],
-            device_batch=devices[0],
-            device_sample_time=devices[1],
-            upload_exponent=devices[2],
-        )
 
     def lower(part: Computing, link: Transmission) -> tuple[Array, ...]:
         return part.min_batch, part.min_time, jnp.maximum(link.min_exponent, _LEAST_EXPONENT)
@@ -133,14 +135,14 @@ def limits(program: Program) -> tuple[LogPoint, LogPoint]:
     zero = jnp.zeros_like(program.gap)
     fewest = jnp.minimum(1.0, _FEWEST_SHARE / shortest(program))
     most = [jnp.maximum(n, _NO_ROUNDS) for n in (rounds.max_pretraining, rounds.max_finetuning)]
-    low = side(
+    low = _point(
         lower(program.server, program.broadcast),
         lower(program.devices, program.uploads),
         jnp.clip(fewest[0], rounds.min_pretraining, most[0]),
         jnp.clip(fewest[1], rounds.min_finetuning, most[1]),
         zero,
     )
-    high = side(
+    high = _point(
         upper(program.server, program.broadcast),
         upper(program.devices, program.uploads),
         *most,
@@ -175,17 +177,7 @@ def start(program: Program) -> LogPoint:
     server = choices(program.server, program.broadcast)
     devices = choices(program.devices, program.uploads)
     zero = jnp.zeros_like(program.gap)
-    z = LogPoint(
-        pretraining_rounds=zero,
-        finetuning_rounds=zero,
-        round_time=zero,
-        server_batch=server[0],
-        server_sample_time=server[1],
-        broadcast_exponent=server[2],
-        device_batch=devices[0],
-        device_sample_time=devices[1],
-        upload_exponent=devices[2],
-    )
+    z = _point(server, devices, zero, zero, zero)
     at = responses(program, z)
     slowest = jnp.max(at.devices.time + at.uploads.time)
     first = jnp.max(at.pretraining_use)

@@ -60,6 +60,25 @@ def _limits(scenario: Scenario):
     return np.log(np.concatenate([low, *low_each])), np.log(np.concatenate([high, *high_each]))
 
 
+def slsqp(scenario: Scenario, objective, slack, tolerance: float):
+    """SciPy's answer in logs of M, N, R, b, f, p: least objective (with gradient), slack >= 0."""
+    low, high = _limits(scenario)
+    devices = scenario.devices.gain.size
+    start = np.concatenate([np.log([100.0, 100.0, 4.0]), high[3:5] - 0.5, [0.0]])
+    each = np.concatenate([np.full(devices, np.log(3.0)), high[6 + devices :] - 0.7])
+    found = minimize(
+        lambda z: tuple(map(np.asarray, objective(z))),
+        np.clip(np.concatenate([start, each]), low, high),
+        jac=True,
+        method="SLSQP",
+        bounds=list(zip(low, high, strict=True)),
+        constraints={"type": "ineq", "fun": jax.jit(slack), "jac": jax.jit(jax.jacfwd(slack))},
+        options={"maxiter": 500, "ftol": tolerance},
+    )
+    assert found.success, found.message
+    return found
+
+
 def relaxed_optimum(scenario: Scenario) -> Optimum:
     """Solve the relaxation; variables are the logs of (M, N, b0, f0, p0, R, b, f, p)."""
 
@@ -80,19 +99,6 @@ def relaxed_optimum(scenario: Scenario) -> Optimum:
         delay = jnp.log(scenario.delay_budget / (m * t0 + n * (down + time)))
         return jnp.concatenate([jnp.stack([energy, delay]), jnp.log(time / each)])
 
-    low, high = _limits(scenario)
-    devices = scenario.devices.gain.size
-    start = np.concatenate([np.log([100.0, 100.0, 4.0]), high[3:5] - 0.5, [0.0]])
-    each = np.concatenate([np.full(devices, np.log(3.0)), high[6 + devices :] - 0.7])
-    found = minimize(
-        lambda z: tuple(map(np.asarray, objective(z))),
-        np.clip(np.concatenate([start, each]), low, high),
-        jac=True,
-        method="SLSQP",
-        bounds=list(zip(low, high, strict=True)),
-        constraints={"type": "ineq", "fun": jax.jit(slack), "jac": jax.jit(jax.jacfwd(slack))},
-        options={"maxiter": 500, "ftol": 1e-11},
-    )
-    assert found.success, found.message
+    found = slsqp(scenario, objective, slack, tolerance=1e-11)
     used = np.exp(-np.asarray(slack(found.x))[:2])
     return Optimum(float(np.exp(found.fun)), *map(float, np.exp(found.x[:2])), *map(float, used))

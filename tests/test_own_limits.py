@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
 from jaxedge import presets
 from jaxedge.answer import Status
@@ -76,20 +75,7 @@ def scipy_optimum(scenario, slacks, objective=None):
         m, n, time, design = split(z)
         return slacks(m, n, time, parts(design))
 
-    low, high = relaxed_nlp._limits(scenario)
-    count = devices.gain.size
-    start = np.concatenate([np.log([100.0, 100.0, 4.0]), high[3:5] - 0.5, [0.0]])
-    each = np.concatenate([np.full(count, np.log(3.0)), high[6 + count :] - 0.7])
-    found = minimize(
-        lambda z: tuple(map(np.asarray, value(z))),
-        np.clip(np.concatenate([start, each]), low, high),
-        jac=True,
-        method="SLSQP",
-        bounds=list(zip(low, high, strict=True)),
-        constraints={"type": "ineq", "fun": jax.jit(slack), "jac": jax.jit(jax.jacfwd(slack))},
-        options={"maxiter": 500, "ftol": 1e-12},
-    )
-    assert found.success, found.message
+    found = relaxed_nlp.slsqp(scenario, value, slack, tolerance=1e-12)
     return float(np.exp(found.fun))
 
 
