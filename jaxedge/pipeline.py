@@ -54,10 +54,10 @@ class Outcome:
 
 
 def feasibility(programs: Program) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which programs are feasible, and the least energy (J) and delay (s) each one needs."""
+    """Which programs are not proven infeasible, and the least energy (J) and delay (s) of each."""
     point = fewest(programs)
     least = in_chunks(cheapest_of_each, programs, *point)
-    feasible, delay = np.asarray(least.fits), np.full(len(least.fits), np.nan)
+    feasible, delay = ~np.asarray(least.provably_not), np.full(len(least.fits), np.nan)
     short = np.flatnonzero(~feasible)
     if short.size:
         delay[short] = in_chunks(_least_delay, *take((programs, *point), short))
