@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Allocation",
+    "Answers",
     "Devices",
     "Learning",
     "Plan",
@@ -18,6 +19,7 @@ __all__ = [
     "Server",
     "StageAllocation",
     "Status",
+    "answer_batch",
     "bounds",
     "load",
     "own_limits",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOME = {
     "Allocation": "allocation",
+    "Answers": "answers",
     "Devices": "scenario",
     "Learning": "scenario",
     "Plan": "answer",
@@ -37,6 +40,7 @@ _HOME = {
     "Server": "scenario",
     "StageAllocation": "allocation",
     "Status": "answer",
+    "answer_batch": "planning",
     "load": "scenario_files",
     "plan": "planning",
     "plan_batch": "planning",
@@ -48,7 +52,8 @@ if TYPE_CHECKING:
     from jaxedge import bounds, own_limits, presets, sampling
     from jaxedge.allocation import Allocation, StageAllocation
     from jaxedge.answer import Plan, Status
-    from jaxedge.planning import plan, plan_batch
+    from jaxedge.answers import Answers
+    from jaxedge.planning import answer_batch, plan, plan_batch
     from jaxedge.scenario import Devices, Learning, Scenario, Server
     from jaxedge.scenario_files import load
     from jaxedge.validation import validate

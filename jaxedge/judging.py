@@ -1,10 +1,9 @@
-"""From rows of designs to plans: every claim is checked again in original units."""
+"""From rows of designs to answers: every claim is checked again in original units."""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.allocation import Allocation
-from jaxedge.answer import Plan, Shortfall, Status
+from jaxedge.answer import Plan, Status
+from jaxedge.answers import STATUSES, Answers
 from jaxedge.bounds import BOUNDS
 from jaxedge.design import Design
 from jaxedge.designs import Rows
@@ -22,7 +22,7 @@ from jaxedge.pipeline import Asked, shadow_prices
 from jaxedge.problem import violation
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP, in_chunks, take
+from jaxedge.solve import RELAXED_GAP, in_chunks
 from jaxedge.solvers import SOLVERS
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
@@ -98,101 +98,66 @@ def assess_naive(
     return jax.vmap(one)(scenarios, programs, designs)
 
 
-def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
-    """One plan for each row."""
+def answers_of(rows: Rows, asked: Asked) -> Answers:
+    """The rows' designs, judged in original units."""
     outcome = rows.outcome
     given = (rows.scenarios, rows.programs)
     found = in_chunks(partial(assess, bound=asked.bound), *given, outcome.design)
-    naive = None
+    naive = np.full(len(outcome.feasible), np.nan)
     if not asked.relaxed:
-        naive = in_chunks(partial(assess_naive, bound=asked.bound), *given, outcome.relaxed.design)
-    prices = shadow_prices(rows.programs, outcome.relaxed)
-    lower = outcome.lower_bound * rows.programs.scale
-    plans = []
-    for i in range(len(outcome.feasible)):
-        common: dict[str, Any] = {
-            "bound_name": asked.bound,
-            "relaxed": asked.relaxed,
-            "requested_gap": asked.gap,
-        }
-        if not outcome.feasible[i]:
-            reason = _shortfall(float(outcome.least_energy[i]), float(outcome.least_delay[i]))
-            plans.append(Plan(status=Status.INFEASIBLE, infeasible_because=reason, **common))
-            continue
-        answer = _answer(take(found, np.asarray(i)), float(lower[i]), asked)
-        if answer is None:
-            plans.append(Plan(status=Status.FAILED, **common))
-            continue
-        if naive is not None:
-            answer["naive_rounding"] = _legal_bound(take(naive, np.asarray(i)))
-        answer["shadow_prices"] = {name: float(value[i]) for name, value in prices.items()}
-        plans.append(Plan(**answer, **common))
-    return plans
+        rounded = partial(assess_naive, bound=asked.bound)
+        naive = _legal_bound(in_chunks(rounded, *given, outcome.relaxed.design))
+    bound, lower = _legal_bound(found), outcome.lower_bound * rows.programs.scale
+    status = _status(outcome.feasible, bound, lower, asked)
+    stands = np.isin(status, [STATUSES.index(s) for s in (Status.OPTIMAL, Status.FEASIBLE)])
 
+    def kept(x: np.ndarray, where: np.ndarray = stands) -> np.ndarray:
+        return np.where(where.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
 
-def _legal_bound(assessment: _Assessment) -> float | None:
-    bound = float(assessment.bound)
-    legal = float(assessment.violation) <= _TOLERANCE and np.isfinite(bound)
-    return bound if legal else None
-
-
-def _answer(found: _Assessment, lower: float, asked: Asked) -> dict[str, Any] | None:
-    """What the plan says of a design, or None where the design does not stand up."""
-    bound = _legal_bound(found)
-    if bound is None or lower > bound * (1 + _TOLERANCE):
-        return None
-    answer: dict[str, Any] = {
-        "status": Status.FEASIBLE,
-        "bound": bound,
-        "allocation": _plain(found.allocation, whole=not asked.relaxed),
-        "energy": float(found.energy),
-        "delay": float(found.delay),
-    }
-    if not lower > 0:
-        # Nothing certifies this design (or its bound is not positive): it is only feasible.
-        return answer
-    answer["lower_bound"] = min(lower, bound)
-    gap = bound / lower - 1
-    if gap <= asked.gap:
-        answer["status"] = Status.OPTIMAL
-    elif asked.relaxed and asked.solver == SOLVERS[0] and gap > RELAXED_GAP:
-        return None
-    return answer
-
-
-def _plain(allocation: Allocation, *, whole: bool) -> Allocation:
-    """The allocation in Python numbers and NumPy arrays, counts as integers where whole."""
-    counts = {"pretraining_rounds", "finetuning_rounds", "batch"}
-
-    def plain(value: Any, name: str) -> Any:
-        number = np.asarray(value)
-        if whole and name in counts:
-            number = np.rint(number).astype(np.int64)
-        return number.item() if number.ndim == 0 else number
-
-    def stage(part: Any) -> Any:
-        fields = {f.name: plain(getattr(part, f.name), f.name) for f in dataclasses.fields(part)}
-        return dataclasses.replace(part, **fields)
-
-    return dataclasses.replace(
-        allocation,
-        pretraining_rounds=plain(allocation.pretraining_rounds, "pretraining_rounds"),
-        finetuning_rounds=plain(allocation.finetuning_rounds, "finetuning_rounds"),
-        server=stage(allocation.server),
-        devices=stage(allocation.devices),
+    allocation: Allocation = jax.tree.map(kept, found.allocation)
+    return Answers(
+        status=status,
+        bound=kept(bound),
+        # Where nothing certifies a design (or its bound is not positive) it is only feasible.
+        lower_bound=kept(np.minimum(lower, bound), stands & (lower > 0)),
+        allocation=allocation,
+        energy=kept(found.energy),
+        delay=kept(found.delay),
+        shadow_prices=jax.tree.map(kept, shadow_prices(rows.programs, outcome.relaxed)),
+        naive_rounding=kept(naive),
+        least_energy=kept(outcome.least_energy, ~outcome.feasible),
+        least_delay=kept(outcome.least_delay, ~outcome.feasible),
     )
 
 
-def _shortfall(least_energy: float, least_delay: float) -> Shortfall:
-    by_energy, by_delay = np.isfinite(least_energy), np.isfinite(least_delay)
-    budgets = {
-        (True, True): "either",
-        (True, False): "energy_budget",
-        (False, True): "delay_budget",
-        (False, False): "both",
-    }
-    return Shortfall(
-        budget=budgets[bool(by_energy), bool(by_delay)],
-        least_energy=least_energy if by_energy else None,
-        least_delay=least_delay if by_delay else None,
-    )
+def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
+    """One plan for each row."""
+    answers = answers_of(rows, asked)
+    return [
+        answers.plan(i, bound_name=asked.bound, relaxed=asked.relaxed, requested_gap=asked.gap)
+        for i in range(len(answers.status))
+    ]
+
+
+def _legal_bound(found: _Assessment) -> np.ndarray:
+    """(B,) the designs' bounds, nan where one breaks a limit."""
+    bound = np.asarray(found.bound)
+    legal = (np.asarray(found.violation) <= _TOLERANCE) & np.isfinite(bound)
+    return np.where(legal, bound, np.nan)
+
+
+def _status(feasible: np.ndarray, bound: np.ndarray, lower: np.ndarray, asked: Asked) -> np.ndarray:
+    """(B,) codes: a design that does not stand up, or misses what its solver owes, has failed."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.where(lower > 0, bound / lower - 1, np.inf)
+        failed = np.isnan(bound) | (lower > bound * (1 + _TOLERANCE))
+        if asked.relaxed and asked.solver == SOLVERS[0]:
+            failed |= (lower > 0) & (gap > max(RELAXED_GAP, asked.gap))
+    claims = [
+        (~feasible, Status.INFEASIBLE),
+        (failed, Status.FAILED),
+        (gap <= asked.gap, Status.OPTIMAL),
+    ]
+    codes = [STATUSES.index(status) for _, status in claims]
+    rest = STATUSES.index(Status.FEASIBLE)
+    return np.select([which for which, _ in claims], codes, rest).astype(np.int8)

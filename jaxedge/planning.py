@@ -12,17 +12,18 @@ import jax
 import numpy as np
 
 from jaxedge.answer import Plan
+from jaxedge.answers import Answers
 from jaxedge.bounds import bound_named
 from jaxedge.compile_ahead import compile_ahead
 from jaxedge.designs import Rows, repeated, two_stage_batch, two_stage_rows
 from jaxedge.fine_tuning_designs import fine_tuning_rows
-from jaxedge.judging import plans_of
+from jaxedge.judging import answers_of, plans_of
 from jaxedge.pipeline import Asked, Progress, no_progress
 from jaxedge.scenario import Scenario
 from jaxedge.schemes import JOINT
 from jaxedge.solvers import GAPS, SOLVERS
-from jaxedge.stacking import named, stack
-from jaxedge.validation import validate
+from jaxedge.stacking import named, stack, unstack
+from jaxedge.validation import validate, validate_batch
 
 INTEGER_GAP = 1e-3
 """Certified relative gap at which an integer design counts as optimal unless asked otherwise."""
@@ -101,21 +102,52 @@ def plan_batch(
     plans: list[Plan | None] = [None] * len(valid)
     with jax.enable_x64(True):
         for members in _alike(valid):
-            rows = _batch_rows([valid[i] for i in members], asked)
+            rows = _batch_rows(stack([valid[i] for i in members]), asked)
             for i, answer in zip(members, plans_of(rows, asked), strict=True):
                 plans[i] = answer
     return [answer for answer in plans if answer is not None]
 
 
-def _batch_rows(scenarios: list[Scenario], asked: Asked) -> Rows:
+def answer_batch(
+    scenarios: Scenario,
+    *,
+    bound: str = "two-stage",
+    solver: str = SOLVERS[0],
+    relaxed: bool = False,
+    gap: float | None = None,
+    progress: Progress | None = None,
+) -> Answers:
+    """The best designs of stacked scenarios as arrays: `plan_batch` without a plan for each.
+
+    Args:
+        scenarios: with a leading axis (B,) on its fields, as `validate_batch` takes it.
+        bound: as in `plan`.
+        solver: as in `plan`.
+        relaxed: as in `plan`.
+        gap: as in `plan`.
+        progress: as in `plan`.
+
+    Raises:
+        ValueError: if a scenario, named by its position, or an option is not valid.
+    """
+    asked = _asked(bound, solver, relaxed, gap, progress)
+    valid = _check_bound(validate_batch(scenarios), bound)
+    if np.ndim(valid.energy_budget) != 1:
+        raise ValueError(
+            f"the scenarios have leading axes {np.shape(valid.energy_budget)}: must be one, (B,)"
+        )
+    with jax.enable_x64(True):
+        return answers_of(_batch_rows(valid, asked), asked)
+
+
+def _batch_rows(scenarios: Scenario, asked: Asked) -> Rows:
     if asked.bound == "two-stage":
-        batch = stack(scenarios)
         asked.progress("compiling", None)
-        compile_ahead(batch, asked, schemes=False)
-        return two_stage_batch(batch, asked)
-    parts = []
-    for count, scenario in enumerate(scenarios):
-        asked.progress("searching pre-training rounds", count / len(scenarios))
+        compile_ahead(scenarios, asked, schemes=False)
+        return two_stage_batch(scenarios, asked)
+    parts, each = [], unstack(scenarios)
+    for count, scenario in enumerate(each):
+        asked.progress("searching pre-training rounds", count / len(each))
         parts.append(fine_tuning_rows(scenario, asked, schemes=False))
     return Rows.joined(parts)
 
