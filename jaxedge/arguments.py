@@ -7,7 +7,7 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from jaxedge.solvers import SOLVERS
 
@@ -30,47 +30,17 @@ environment:
   JAXEDGE_DEBUG=1     show the traceback of unexpected errors
 """
 
-_INIT_EPILOG = """\
-The file is TOML. Numbers are SI and linear (J, s, W, Hz, bit), or carry their unit in the key:
-max_power_dbm = 23, bandwidth_mhz = 1, gain_db = -110. Device fields are lists, or one
-number for all.
 
-presets:
-  default           ten devices, both stages worth running, both budgets binding
-  pretraining-wins  related data: pre-training alone is best
-  finetuning-wins   unrelated data: fine-tuning alone is best
-  small, usual, large   3, 10 and 100 devices
+class Command(Protocol):
+    """What the module of a command holds."""
 
-example:
-  jaxedge init --preset small > scenario.toml
-"""
+    SUMMARY: str
 
-_PLAN_EPILOG = """\
-examples:
-  jaxedge plan                                   the default preset
-  jaxedge plan scenario.toml --gap 1e-4          ask for a tighter certificate
-  jaxedge plan scenario.toml --bound fine-tuning
-  jaxedge init | jaxedge plan - --json | jq .allocation
+    def add_arguments(self, parser: Parser) -> None:
+        """Say what the command accepts."""
 
-files:
-  scenario files are TOML or JSON as `jaxedge init` prints them; figures are .png, .pdf or .svg
-
-units in the answer:
-  bound: squared gradient norm; energy: J; delay: s; clock: Hz; power: W; shadow prices: 1/J and 1/s
-
-exit codes:
-  0 answered (an infeasible scenario is an answer), 2 bad input, 1 anything else
-"""
-
-_BATCH_EPILOG = """\
-The input is a JSON list of scenarios, or {"cases": [{"scenario": ...}, ...]}; the output is a JSON
-list of the answers in the same order, each as `jaxedge plan --json` prints it. All scenarios are
-checked before any is computed; an element that is not valid is named, and nothing is written.
-
-examples:
-  jaxedge batch many.json --output answers.json
-  jaxedge batch many.json --relaxed --output - | jq '.[].bound'
-"""
+    def run(self, options: argparse.Namespace) -> None:
+        """Answer it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,10 +77,12 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
     return f"unknown {kind} {name!r:.60}: {advice}"
 
 
-def parse(arguments: Sequence[str] | None, version: str) -> argparse.Namespace:
+def parse(
+    arguments: Sequence[str] | None, version: str, known: Mapping[str, Command]
+) -> argparse.Namespace:
     """Read the command line; exits with code 2 and one line where it is not understood."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser, commands = _parsers(version)
+    parser, commands = _parsers(version, known)
     _check_names(given, parser, commands)
     parsed, extra = parser.parse_known_args(given)
     if parsed.command is None:
@@ -132,7 +104,7 @@ def _check_names(given: Sequence[str], parser: Parser, commands: Mapping[str, Pa
             parser.error(_unknown("option", name, parser.options()))
 
 
-def _parsers(version: str) -> tuple[Parser, dict[str, Parser]]:
+def _parsers(version: str, known: Mapping[str, Command]) -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="jaxedge",
         description="Plan two-stage edge learning: pre-training at a server, then federated\n"
@@ -141,12 +113,12 @@ def _parsers(version: str) -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"jaxedge {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    known = {
-        "init": _init(commands.add_parser("init", help="print a commented scenario file to edit")),
-        "plan": _plan(commands.add_parser("plan", help="plan one scenario")),
-        "batch": _batch(commands.add_parser("batch", help="plan many scenarios in one call")),
-    }
-    return parser, known
+    parsers = {}
+    for name, command in known.items():
+        parsers[name] = commands.add_parser(name, help=command.SUMMARY)
+        command.add_arguments(parsers[name])
+        parsers[name].add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser, parsers
 
 
 def _argument(kind: str, name: str, known: Iterable[str]) -> str:
@@ -156,44 +128,8 @@ def _argument(kind: str, name: str, known: Iterable[str]) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _init(parser: Parser) -> Parser:
-    parser.description = "Print a commented scenario file to edit."
-    parser.epilog = _INIT_EPILOG
-    parser.add_argument("--preset", default="default", metavar="NAME", help="see below")
-    return _debugging(parser)
-
-
-def _plan(parser: Parser) -> Parser:
-    parser.description = (
-        "Find the rounds, batches, clocks and powers of both stages that minimise the\n"
-        "convergence bound within the budgets, and certify how good they are."
-    )
-    parser.epilog = _PLAN_EPILOG
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="scenario file, or - for standard input"
-    )
-    parser.add_argument("--preset", metavar="NAME", help="a named scenario in place of FILE")
-    _solving(parser)
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON, alone")
-    parser.add_argument("--plot", metavar="FILE", help="draw it too: .png, .pdf or .svg")
-    parser.add_argument(
-        "--no-schemes", action="store_true", help="leave the benchmark designs out (faster)"
-    )
-    return _debugging(parser)
-
-
-def _batch(parser: Parser) -> Parser:
-    parser.description = "Plan many scenarios in one vectorised call."
-    parser.epilog = _BATCH_EPILOG
-    parser.add_argument("file", metavar="FILE.json", help="scenarios, or - for standard input")
-    parser.add_argument(
-        "--output", required=True, metavar="OUT.json", help="answers, or - for standard output"
-    )
-    _solving(parser)
-    return _debugging(parser)
-
-
-def _solving(parser: Parser) -> None:
+def add_solving(parser: Parser) -> None:
+    """Options of every command that plans."""
     parser.add_argument(
         "--bound",
         default=BOUNDS[0],
@@ -212,11 +148,6 @@ def _solving(parser: Parser) -> None:
     parser.add_argument(
         "--gap", type=_gap, metavar="G", help="certified relative gap to ask for, such as 1e-4"
     )
-
-
-def _debugging(parser: Parser) -> Parser:
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    return parser
 
 
 def _gap(text: str) -> float:

@@ -16,6 +16,7 @@ import pytest
 import jaxedge
 from jaxedge import arguments, presets, scenario_files
 from jaxedge.cli import main
+from jaxedge.commands import COMMANDS
 from jaxedge.solvers import SOLVERS
 from tests.hand_made_plans import hand_made, infeasible, with_schemes
 
@@ -327,15 +328,18 @@ def test_help_names_every_preset_solver_exit_code_and_unit(capsys):
     assert "exit codes" in texts["plan"]
 
 
-def test_examples_of_the_help_are_understood():
+def test_examples_of_the_help_are_understood(capsys):
     found = []
-    for text in (arguments._EPILOG, arguments._PLAN_EPILOG, arguments._BATCH_EPILOG):
+    for command in ("", *COMMANDS):
+        with pytest.raises(SystemExit):
+            arguments.parse([*command.split(), "--help"], "0", COMMANDS)
+        text = capsys.readouterr().out
         lines = [line.strip() for line in text.splitlines() if line.startswith("  jaxedge ")]
         found += [line.split("  ")[0].split("|")[-1 if "plan -" in line else 0] for line in lines]
     for line in found:
         words = line.replace("jaxedge", "").split(">")[0].split()
         if words[:1] != ["jq"]:
-            arguments.parse(words, "0")
+            arguments.parse(words, "0", COMMANDS)
     assert len(found) > 8
 
 

@@ -1,0 +1,12 @@
+"""The commands: a module each, with its summary, what it accepts, and what it does.
+
+None imports JAX before it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from jaxedge.arguments import Command
+from jaxedge.commands import batch, init, plan
+
+COMMANDS: dict[str, Command] = {"init": init, "plan": plan, "batch": batch}
+"""By name, in the order of the help."""
