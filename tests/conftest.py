@@ -1,13 +1,28 @@
 """Strictness for all tests, and the scenarios that many of them use."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
-import jax
-import pytest
-from hypothesis import settings
+from jaxedge import compilation_cache
 
-from jaxedge import presets
+# Half of the tests' time is compiling: workers share what one of them has compiled, and LLVM does
+# not try hard, as under the command line. XLA_FLAGS that name a level are kept.
+compilation_cache.hurry()
+compilation_cache.silence()
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxedge-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    _OWN_CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"]
+else:
+    _OWN_CACHE = None
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from jaxedge import presets  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -15,6 +30,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config):
+    """An entry that another worker is writing is compiled again; JAX says so in a warning."""
+    config.addinivalue_line("filterwarnings", "ignore:.*persistent compilation cache")
+
+
+def pytest_unconfigure():
+    """Remove the compiled programs of this run; workers find the folder given, and keep it."""
+    if _OWN_CACHE is not None:
+        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
