@@ -34,6 +34,7 @@ ROOMS = {
     "integers": "integers chains cheapest boxes branch_and_bound "
     "pretraining_bounds pretraining_cover pretraining_search",
     "accounts": "accounts",
+    "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
@@ -46,8 +47,9 @@ UPWARD = {("answer", "report")}
 HEAVY = {
     "matplotlib": {"plots"},
     "flax": set(),
-    "sklearn": set(),
-    "scipy": set(),
+    "sklearn": {"training.data_files"},
+    "h5py": {"training.data_files"},
+    "scipy": {"training.shifts"},
     "optax": {"solvers.directions"},
 }
 """Slow to import -> the one module that does so, inside its functions."""

@@ -1,0 +1,1 @@
+"""Training under a plan: data, its shift between the stages, and its partition over devices."""
