@@ -28,7 +28,7 @@ ROOMS = {
     "system": "system",
     "bounds": "bounds",
     "problem": "totals problem",
-    "program": "elementary program rounds responses certificates design",
+    "program": "elementary program rounds responses certificates design envelope",
     "solvers": "solvers",
     "solve": "solve formulation log_program convexified_program",
     "integers": "integers chains cheapest boxes branch_and_bound "
@@ -37,6 +37,7 @@ ROOMS = {
     "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
+    "sensitivity": "sensitivity",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots",
     "commands": "arguments console commands cli __main__",

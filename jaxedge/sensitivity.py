@@ -1,0 +1,219 @@
+"""How the optimal bound changes with every parameter of a scenario: exact gradients.
+
+They are those of the relaxed optimum (real rounds and batches; whole-number fields are taken as
+real numbers, too), by the envelope theorem in one reverse pass for a whole batch. They are partial
+derivatives: weights are not normalised again, and the two gains of a device are apart. At a kink,
+where the optimum has no derivative, they belong to one of several optimal prices or designs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxedge.cheapest import cheapest_of_each, fewest
+from jaxedge.designs import programs_of_each
+from jaxedge.envelope import lagrangian, saddle_of
+from jaxedge.formulation import two_stage_program
+from jaxedge.scenario import FIELDS, SECTIONS, Field, Scenario
+from jaxedge.solve import RELAXED_GAP, Relaxed, in_chunks, judge, solve_relaxed, take
+from jaxedge.solvers.dual_decomposition import solve_prices
+from jaxedge.validation import validate_batch
+
+_ATTEMPTS = ((0.1, 40), (0.5, 100))
+"""Shrink factor and most steps of the solves inside a traced program."""
+
+
+def field_value(scenario: Scenario, item: Field) -> np.ndarray | None:
+    """The array at a field; None where an optional one is left out."""
+    value = getattr(getattr(scenario, item.section, scenario), item.name)
+    return None if value is None else np.asarray(value)
+
+
+def value_and_grad(
+    scenarios: Scenario, relaxed: Relaxed | None = None
+) -> tuple[np.ndarray, Scenario]:
+    """Optimal two-stage bounds and their gradients to every field, arrays included.
+
+    Args:
+        scenarios: with a leading axis (B,) on its fields, as `validate_batch` takes it, or one.
+        relaxed: its (B,) answers of `solve_relaxed`, where they are known already.
+
+    Returns:
+        The relaxed optimal bounds (B,), and a scenario whose fields hold d bound/d field, in the
+        shapes of the validated scenario. Both are nan where a scenario is infeasible or its optimum
+        is not certified to 1e-6.
+
+    Raises:
+        ValueError: if a scenario, named by its position, is not valid.
+    """
+    valid = validate_batch(scenarios)
+    single = np.ndim(valid.energy_budget) == 0
+    batch = jax.tree.map(lambda x: np.asarray(x)[None], valid) if single else valid
+    with jax.enable_x64(True):
+        answers, known = solved(batch) if relaxed is None else (relaxed, relaxed.gap <= RELAXED_GAP)
+        values, gradients = in_chunks(_gradients, batch, answers)
+    values = np.where(known, values, np.nan)
+    masked: Scenario = jax.tree.map(
+        lambda g: np.where(known.reshape(-1, *[1] * (g.ndim - 1)), g, np.nan), gradients
+    )
+    return (values[0], jax.tree.map(lambda g: g[0], masked)) if single else (values, masked)
+
+
+def solved(scenarios: Scenario) -> tuple[Relaxed, np.ndarray]:
+    """Relaxed answers to a valid batch (B, ...), and which are certified; x64 must be enabled."""
+    programs = in_chunks(programs_of_each, scenarios)
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs))
+    feasible = ~np.asarray(least.provably_not)
+    # As in `pipeline.optimise`: what is infeasible would only stall the others.
+    live = np.flatnonzero(feasible)
+    standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
+    relaxed = solve_relaxed(standing, exhaustive=bool(live.size), quick=not live.size)
+    return relaxed, feasible & (relaxed.gap <= RELAXED_GAP)
+
+
+def elasticities(scenarios: Scenario, relaxed: Relaxed | None = None) -> dict[str, np.ndarray]:
+    """Elasticities d log bound/d log parameter by the path of every field, such as "devices.gain".
+
+    Args:
+        scenarios: as in `value_and_grad`.
+        relaxed: as in `value_and_grad`.
+
+    Returns:
+        Arrays of shape (B,): for a device field the sum over the devices, which is the elasticity
+        to a common factor of all. Nan where nothing is certified; optional fields left out are
+        absent.
+    """
+    values, gradients = value_and_grad(scenarios, relaxed)
+    return summed(elasticity_of_each(validate_batch(scenarios), values, gradients))
+
+
+def elasticity_of_each(
+    valid: Scenario, values: np.ndarray, gradients: Scenario
+) -> dict[str, np.ndarray]:
+    """Elasticities d log bound/d log parameter in the shape of every field, by its path."""
+    found = {}
+    for item in FIELDS:
+        parameter, gradient = field_value(valid, item), field_value(gradients, item)
+        if parameter is not None and gradient is not None:
+            found[item.path] = (
+                gradient * parameter / (values[..., None] if item.per_device else values)
+            )
+    return found
+
+
+def summed(elasticity: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Elasticities with those of device fields summed over the devices."""
+    per_device = {item.path for item in FIELDS if item.per_device}
+    return {p: x.sum(axis=-1) if p in per_device else x for p, x in elasticity.items()}
+
+
+@jax.jit
+def _gradients(scenarios: Scenario, relaxed: Relaxed) -> tuple[Array, Scenario]:
+    return jax.vmap(_value_and_gradient)(scenarios, relaxed)
+
+
+def _value_and_gradient(scenario: Scenario, relaxed: Relaxed) -> tuple[Array, Scenario]:
+    """Of one scenario at its judged answer, by the envelope theorem."""
+    program = two_stage_program(scenario)
+    saddle = saddle_of(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
+    gradient = jax.grad(lambda s: lagrangian(two_stage_program(s), saddle))(scenario)
+    return relaxed.lower_bound * program.scale, gradient
+
+
+def optimal_bound(scenario: Scenario) -> Array:
+    """() the relaxed optimal two-stage bound as a function that JAX transforms.
+
+    It may stand inside ``jit``, ``vmap``, ``grad``, ``jacfwd`` and the like; its derivative is that
+    of `value_and_grad`, and one derivative may be taken. Nothing is validated.
+
+    Args:
+        scenario: one scenario; numbers are broadcast over the devices.
+
+    Returns:
+        The bound; nan, with a derivative of nan, where it is not certified to 1e-6.
+
+    Raises:
+        ValueError: where 64-bit numbers are not enabled.
+    """
+    if not jax.config.jax_enable_x64:
+        raise ValueError(
+            "optimal_bound needs 64-bit numbers: call it within jax.enable_x64(True), or set "
+            "jax_enable_x64"
+        )
+    return _optimal_bound(as_arrays(scenario))
+
+
+def as_arrays(scenario: Scenario) -> Scenario:
+    """The scenario with float64 fields of full shape, traced or not."""
+    count = max(np.size(x) for x in jax.tree.leaves((scenario.devices, scenario.learning)))
+
+    def full(part: Any, section: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for item in FIELDS:
+            value = getattr(part, item.name, None) if item.section == section else None
+            if value is not None:
+                array = jnp.asarray(value, "float64")
+                found[item.name] = jnp.broadcast_to(array, (count,)) if item.per_device else array
+        return found
+
+    for name in SECTIONS:
+        part = getattr(scenario, name)
+        changed = {name: dataclasses.replace(part, **full(part, name))}
+        scenario = dataclasses.replace(scenario, **changed)
+    return dataclasses.replace(scenario, **full(scenario, ""))
+
+
+def solve_in_trace(scenario: Scenario) -> Relaxed:
+    """A judged answer without leaving the trace, with careful attempts while one is not enough."""
+    program = two_stage_program(scenario)
+    shrink, steps = (jnp.asarray(column) for column in zip(*_ATTEMPTS, strict=True))
+
+    def missed(carry: tuple[Array, Relaxed]) -> Array:
+        return (carry[0] < len(_ATTEMPTS)) & ~_certified(carry[1])
+
+    def attempt(carry: tuple[Array, Relaxed]) -> tuple[Array, Relaxed]:
+        i, best = carry
+        again = judge(program, solve_prices(program, shrink[i], steps[i]))
+        better = again.lower_bound > best.lower_bound
+        kept: Relaxed = jax.tree.map(partial(jnp.where, better), again, best)
+        return i + 1, kept
+
+    nothing = jax.tree.map(
+        lambda x: jnp.full(x.shape, -jnp.inf, x.dtype),
+        jax.eval_shape(lambda p: judge(p, solve_prices(p, *_ATTEMPTS[0])), program),
+    )
+    _, best = jax.lax.while_loop(missed, attempt, (jnp.asarray(0), nothing))
+    return best
+
+
+def _certified(relaxed: Relaxed) -> Array:
+    least = relaxed.lower_bound
+    return (least > 0) & (relaxed.design.value - least <= RELAXED_GAP * least)
+
+
+@jax.custom_jvp
+def _optimal_bound(scenario: Scenario) -> Array:
+    return _traced(scenario)[0]
+
+
+def _traced(scenario: Scenario) -> tuple[Array, Scenario]:
+    relaxed = solve_in_trace(scenario)
+    value, gradient = _value_and_gradient(scenario, relaxed)
+    known = _certified(relaxed)
+    masked: Scenario = jax.tree.map(lambda g: jnp.where(known, g, jnp.nan), gradient)
+    return jnp.where(known, value, jnp.nan), masked
+
+
+@_optimal_bound.defjvp
+def _optimal_bound_jvp(primals: tuple[Scenario], tangents: tuple[Scenario]) -> tuple[Array, Array]:
+    # One reverse pass serves both modes: the tangent is linear in what comes in.
+    value, gradient = _traced(primals[0])
+    parts = jax.tree.map(lambda g, t: jnp.sum(g * t), gradient, tangents[0])
+    return value, sum(jax.tree.leaves(parts), jnp.zeros_like(value))
