@@ -53,6 +53,21 @@ def read_section(section: str, table: Mapping[str, object]) -> dict[str, Any]:
     return found
 
 
+def field_at(path: str) -> tuple[Field, Unit | None]:
+    """The field at a dotted path whose key may carry a unit, such as "server.max_power_dbm".
+
+    Raises:
+        ValueError: if there is no such section or key (with a suggestion), or the unit does not
+            fit.
+    """
+    section, _, key = path.rpartition(".")
+    if section and section not in SECTIONS:
+        near = difflib.get_close_matches(section[:100], SECTIONS, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]!r}?" if near else f"sections: {', '.join(SECTIONS)}"
+        raise ValueError(f"unknown section {section!r:.60} in {path!r:.80}: {advice}")
+    return _recognise(section, key)
+
+
 def _recognise(section: str, key: str) -> tuple[Field, Unit | None]:
     """The field that a key gives, and the unit it carries."""
     known = fields_in(section)

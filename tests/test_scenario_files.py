@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import tomllib
 
 import jax
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jaxedge import presets
 from jaxedge import scenario_files as files
 from jaxedge.scenario import FIELDS, Scenario
+from jaxedge.scenario_keys import field_at
 
 INTERFACE = """
 noise_density = 4e-21
@@ -424,3 +426,32 @@ def test_mutated_values(path, value):
 @given(path=st.sampled_from(PATHS), exponent=st.integers(-323, 308))
 def test_extreme_magnitudes(path, exponent):
     refused_or_scenario(files.from_tree, with_value(path, float(f"1e{exponent}")))
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "unit"),
+    [
+        ("energy_budget", "energy_budget", None),
+        ("energy_budget_kj", "energy_budget", "kJ"),
+        ("server.max_power_dbm", "server.max_power", "dBm"),
+        ("upload_mbit", "upload_bits", "Mbit"),
+    ],
+)
+def test_dotted_paths_with_units_give_fields(path, field, unit):
+    item, found = field_at(path)
+    assert item.path == field
+    assert (None if found is None else found.symbol) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("sever.max_power", "unknown section 'sever' in 'sever.max_power': did you mean 'server'?"),
+        ("server.max_powr", "did you mean 'max_power'?"),
+        ("server.max_power_mhz", "server.max_power cannot be given in MHz"),
+        ("max_power", "belongs to"),
+    ],
+)
+def test_dotted_paths_that_give_no_field_are_explained(path, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        field_at(path)
