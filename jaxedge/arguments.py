@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
+from jaxedge.choices import choice, unknown
 from jaxedge.solvers import SOLVERS
 
 BOUNDS = ("two-stage", "fine-tuning")
@@ -59,24 +59,6 @@ class Parser(argparse.ArgumentParser):
         return [name for name in self._option_string_actions if name.startswith("--")]
 
 
-def choice(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return ``name`` if it is known.
-
-    Raises:
-        ValueError: otherwise, with the nearest known name.
-    """
-    known = list(known)
-    if name in known:
-        return name
-    raise ValueError(_unknown(kind, name, known))
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(known)}"
-    return f"unknown {kind} {name!r:.60}: {advice}"
-
-
 def parse(
     arguments: Sequence[str] | None, version: str, known: Mapping[str, Command]
 ) -> argparse.Namespace:
@@ -96,12 +78,12 @@ def _check_names(given: Sequence[str], parser: Parser, commands: Mapping[str, Pa
     """Name a misspelt command or option before argparse complains about what is missing."""
     command = next((item for item in given if not item.startswith("-")), None)
     if command is not None and command not in commands:
-        parser.error(_unknown("command", command, list(commands)))
+        parser.error(unknown("command", command, list(commands)))
     parser = parser if command is None else commands[command]
     for item in given[: given.index("--")] if "--" in given else given:
         name = item.partition("=")[0]
         if name.startswith("--") and name not in parser.options():
-            parser.error(_unknown("option", name, parser.options()))
+            parser.error(unknown("option", name, parser.options()))
 
 
 def _parsers(version: str, known: Mapping[str, Command]) -> tuple[Parser, dict[str, Parser]]:

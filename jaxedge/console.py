@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from jaxedge.arguments import choice
+from jaxedge.choices import choice
 
 if TYPE_CHECKING:
     from jaxedge.scenario import Scenario

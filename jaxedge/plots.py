@@ -1,18 +1,28 @@
-"""Figures of a plan. matplotlib is imported here only, and only when something is drawn."""
+"""Figures of a plan."""
 
 from __future__ import annotations
 
-import io
 import math
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxedge.accounts import Breakdown, breakdown
 from jaxedge.answer import Plan
-from jaxedge.output_files import OutputFileError, check_writable, write_whole
+from jaxedge.figure_style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    PathLike,
+    check_figure_path,
+    new_figure,
+    save,
+    styled,
+)
 from jaxedge.quantities import number, percent, quantity
 from jaxedge.scenario import Scenario
 
@@ -20,47 +30,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PathLike = str | os.PathLike[str]
-
-FORMATS = (".png", ".pdf", ".svg")
-"""Accepted suffixes of figure files."""
-
-# Okabe and Ito's colours, which colour-blind people tell apart too.
 _COLOURS = {
-    "pre-training computing": "#0072B2",
-    "broadcasts": "#56B4E9",
-    "device computing": "#E69F00",
-    "uploads": "#D55E00",
+    "pre-training computing": BLUE,
+    "broadcasts": SKY,
+    "device computing": ORANGE,
+    "uploads": VERMILION,
 }
-_JOINT, _SCHEME, _LINE = "#009E73", "#BBBBBB", "#000000"
+_JOINT, _SCHEME, _LINE = GREEN, GREY, BLACK
 
-_STYLE: dict[Any, Any] = {
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-}
 _CUT = 4.0
 """Bars of schemes more than so many times above the joint design are cut, or they hide the rest."""
-
-_COLUMN = 3.5
-"""Inches, the width of one column of a two-column paper."""
-
-
-def check_figure_path(path: PathLike) -> None:
-    """Make sure that a figure can be written to ``path``, before anything is computed.
-
-    Raises:
-        OutputFileError: if the suffix is not one of ``FORMATS`` or the file cannot be written.
-    """
-    suffix = Path(path).suffix
-    if suffix.lower() not in FORMATS:
-        named = f"the suffix {suffix!r} is unknown" if suffix else "has no suffix"
-        raise OutputFileError(f"{os.fspath(path)}: {named}: must be one of {', '.join(FORMATS)}")
-    check_writable(path)
 
 
 def plot_plan(plan: Plan, scenario: Scenario, path: PathLike | None = None) -> Figure:
@@ -78,33 +57,17 @@ def plot_plan(plan: Plan, scenario: Scenario, path: PathLike | None = None) -> F
         check_figure_path(path)
     if plan.allocation is None or plan.bound is None:
         raise ValueError(f"there is no design to draw: the plan is {plan.status}")
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
+    with styled():
         figure = _figure(plan, breakdown(scenario, plan.allocation), scenario)
         if path is not None:
-            _save(figure, path)
+            save(figure, path)
     return figure
 
 
-def _save(figure: Figure, path: PathLike) -> None:
-    suffix = Path(path).suffix.lower()
-    content = io.BytesIO()
-    # No dates inside: the same plan gives the same file.
-    stamp = {".pdf": "CreationDate", ".svg": "Date"}.get(suffix)
-    metadata = {} if stamp is None else {stamp: None}
-    figure.savefig(content, format=suffix[1:], dpi=300, metadata=metadata)
-    write_whole(path, content.getvalue())
-
-
 def _figure(plan: Plan, spent: Breakdown, scenario: Scenario) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = len(plan.schemes) + 1 if plan.schemes else 0
     lower = 0.55 + 0.19 * rows if rows else 0.0
-    figure = Figure(figsize=(_COLUMN, 2.5 + lower), layout="constrained")
-    FigureCanvasAgg(figure)  # no display, and nothing in pyplot's list of open figures
+    figure = new_figure(2.5 + lower)
     ratios = [2.5, lower] if rows else [1.0]
     parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     left, right = parts[0].subplots(1, 2)

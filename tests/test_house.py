@@ -21,7 +21,8 @@ PACKAGE = ROOT / "jaxedge"
 # Bottom up: a module imports only from its own room and the rooms above it in this list.
 # A package's name stands for its modules.
 ROOMS = {
-    "tools": "units quantities text_table progress output_files compilation_cache",
+    "tools": "units choices quantities text_table progress output_files figure_style "
+    "compilation_cache",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
     "sampling presets stacking",
     "design": "allocation answer answers",
@@ -46,7 +47,7 @@ UPWARD = {("answer", "report")}
 """Imported inside a function only: a plan prints itself."""
 
 HEAVY = {
-    "matplotlib": {"plots"},
+    "matplotlib": {"figure_style"},
     "flax": set(),
     "sklearn": {"training.data_files"},
     "h5py": {"training.data_files"},

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from jaxedge.accounts import breakdown
-from jaxedge.plots import FORMATS, check_figure_path, plot_plan
+from jaxedge.figure_style import FORMATS, check_figure_path
+from jaxedge.plots import plot_plan
 from jaxedge.quantities import percent, quantity
 from tests.hand_made_plans import SCHEMES, hand_made, infeasible, with_schemes
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from jaxedge.arguments import Parser, choice
+from jaxedge.arguments import Parser
+from jaxedge.choices import choice
 
 SUMMARY = "print a commented scenario file to edit"
 _EPILOG = """\

@@ -56,7 +56,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
     if options.plot is not None:
-        from jaxedge.plots import check_figure_path
+        from jaxedge.figure_style import check_figure_path
 
         check_figure_path(options.plot)
     if options.gap is None:  # branch and bound to a gap may run long
