@@ -1,0 +1,321 @@
+"""The two stages do what their formulas say, and real SGD stays under the two-stage bound."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge.allocation import Allocation, StageAllocation
+from jaxedge.bounds import two_stage_bound
+from jaxedge.presets import get
+from jaxedge.training.stages import Samples, finetune, mean_gradient, pooled, pretrain
+
+RNG = np.random.default_rng(1)
+SIZES = np.array([5, 9, 2, 7])
+WIDTH = 10
+RATE = 0.1
+
+
+def softmax_loss(weights, x, y):
+    """Logistic regression, as losses of samples."""
+    logits = x @ weights["w"] + weights["b"][None]
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)[:, 0]
+
+
+def plain_gradient(weights, x, y):
+    """Of the mean logistic loss, in NumPy."""
+    logits = x @ weights["w"] + weights["b"]
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    shares[np.arange(len(y)), y] -= 1
+    return {"w": x.T @ shares / len(y), "b": shares.mean(axis=0)}
+
+
+@pytest.fixture(scope="module")
+def start():
+    return {"w": RNG.normal(size=(3, 4)), "b": RNG.normal(size=4)}
+
+
+@pytest.fixture(scope="module")
+def data():
+    x, y = RNG.normal(size=(SIZES.sum(), 3)), RNG.integers(0, 4, SIZES.sum())
+    return Samples(x=jnp.asarray(x), y=jnp.asarray(y), offsets=jnp.asarray(np.cumsum([0, *SIZES])))
+
+
+def own(data, k):
+    some = slice(int(data.offsets[k]), int(data.offsets[k + 1]))
+    return np.asarray(data.x[some]), np.asarray(data.y[some])
+
+
+def drawn(data, k, batch, key):
+    """The batch that the stages draw for an owner with more samples than it."""
+    low, high = int(data.offsets[k]), int(data.offsets[k + 1])
+    if batch == high - low:
+        return own(data, k)
+    index = np.asarray(jax.random.randint(key, (WIDTH,), low, high))[:batch]
+    return np.asarray(data.x)[index], np.asarray(data.y)[index]
+
+
+def less(weights, gradient, rate=RATE):
+    return {name: weights[name] - rate * gradient[name] for name in weights}
+
+
+def assert_close(one, other, tolerance=1e-12):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance), one, other)
+
+
+def run(begin, data, **changes):
+    """Seven federated rounds."""
+    settings = {
+        "weights": jnp.asarray(SIZES / SIZES.sum()),
+        "batch": jnp.asarray([3, 9, 2, 1]),
+        "width": WIDTH,
+        "rate": RATE,
+        "rounds": 7,
+        "length": 7,
+        "key": jax.random.key(5),
+    }
+    return finetune(softmax_loss, begin, data, **{**settings, **changes})[0]
+
+
+def test_full_batches_are_gradient_descent_on_all_the_data(start, data):
+    """Weights by samples make the average of the devices the average of the samples."""
+    found = run(start, data, batch=jnp.asarray(SIZES))
+    expected = start
+    for _ in range(7):
+        gradient = plain_gradient(expected, np.asarray(data.x), np.asarray(data.y))
+        expected = less(expected, gradient)
+    assert_close(found, expected)
+    server, _ = pretrain(
+        softmax_loss,
+        start,
+        pooled(data.x, data.y),
+        batch=SIZES.sum(),
+        width=30,
+        rate=RATE,
+        rounds=7,
+        length=7,
+        key=jax.random.key(0),
+    )
+    assert_close(server, expected)
+
+
+@pytest.mark.parametrize("local_steps", [1, 3])
+def test_uneven_batches_are_the_loop_written_plainly(start, data, local_steps):
+    found = run(start, data, local_steps=local_steps)
+    shared, batch = start, [3, 9, 2, 1]
+    for number in range(7):
+        draws = jax.random.split(jax.random.fold_in(jax.random.key(5), number), 4)
+        new = {name: np.zeros_like(w) for name, w in shared.items()}
+        for k in range(4):
+            mine = shared
+            for step in range(local_steps):
+                some = drawn(data, k, batch[k], jax.random.fold_in(draws[k], step))
+                mine = less(mine, plain_gradient(mine, *some))
+            new = {name: new[name] + SIZES[k] / SIZES.sum() * mine[name] for name in new}
+        shared = new
+    assert_close(found, shared)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_devices_side_by_side_or_one_by_one_agree(start, data, chunk):
+    assert_close(run(start, data, chunk=chunk), run(start, data))
+
+
+def test_rounds_may_be_cut_anywhere(start, data):
+    whole = run(start, data)
+    part = run(start, data, rounds=4, length=4)
+    both = run(part, data, start=4, length=3)
+    jax.tree.map(np.testing.assert_array_equal, both, whole)
+    jax.tree.map(np.testing.assert_array_equal, run(start, data, rounds=4), part)
+
+
+def test_what_a_round_sees_is_the_weights_before_it(start, data):
+    _, seen = finetune(
+        softmax_loss,
+        start,
+        data,
+        weights=jnp.full(4, 0.25),
+        batch=jnp.ones(4, int),
+        width=1,
+        rate=RATE,
+        rounds=2,
+        length=3,
+        key=jax.random.key(0),
+        observe=lambda weights: weights["b"],
+    )
+    np.testing.assert_array_equal(seen[0], start["b"])
+    assert not np.array_equal(seen[1], seen[0])
+
+
+def test_gradients_of_batches_are_unbiased_with_variance_over_the_batch(start, data):
+    """The two assumptions on sampling that the bounds make."""
+    batch, repeats = 4, 20_000
+    keys = jax.random.split(jax.random.key(2), repeats)
+
+    def one(key):
+        return mean_gradient(softmax_loss, start, data, 1, jnp.asarray(batch), 6, key)["w"]
+
+    gradients = np.asarray(jax.jit(jax.vmap(one))(keys))
+    x, y = own(data, 1)
+    mean = plain_gradient(start, x, y)["w"]
+    singles = np.stack([plain_gradient(start, x[[i]], y[[i]])["w"] for i in range(len(y))])
+    variance = ((singles - mean) ** 2).sum(axis=(1, 2)).mean()
+    spread = ((gradients - mean) ** 2).sum(axis=(1, 2))
+    assert spread.mean() == pytest.approx(variance / batch, rel=0.03)
+    error = np.sqrt(variance / batch / repeats)
+    assert np.linalg.norm(gradients.mean(axis=0) - mean) < 4 * error
+
+
+# --- the bound, on quadratic losses whose constants are known exactly ---
+
+DIMENSION, DEVICES, LENGTH, SEEDS, DESIGNS = 4, 3, 40, 48, 240
+CURVATURE = np.array([1.0, 0.9, 0.7, 0.5])
+
+
+def quadratic_loss(weights, x, y):
+    """Half of (w - x)' A (w - x)."""
+    del y
+    return 0.5 * jnp.sum(CURVATURE[None] * (weights[None] - x) ** 2, axis=1)
+
+
+def variance_of(x):
+    return float((np.square(CURVATURE * (x - x.mean(axis=0)))).sum(axis=1).mean())
+
+
+@pytest.fixture(scope="module")
+def quadratics():
+    """Data of the server and the devices, many designs, and the constants of each.
+
+    Some have almost no noise, some no distance between the stages, some begin at the optimum, so
+    that each term of the bound matters by itself somewhere.
+    """
+    rng = np.random.default_rng(7)
+    cases = []
+    for i in range(DESIGNS):
+        noise, apart, away = 10.0 ** rng.uniform(-2, 0, 3) * (np.arange(3) != i % 4)
+        server = rng.normal(size=(64, DIMENSION)) * noise + apart * rng.normal(size=DIMENSION)
+        devices = rng.normal(size=(DEVICES, 16, DIMENSION)) * noise
+        weights = rng.dirichlet(np.ones(DEVICES))
+        optimum = weights @ devices.mean(axis=1)
+        start = optimum + away * rng.normal(size=DIMENSION)
+        cases.append(
+            {
+                "server": server,
+                "devices": devices.reshape(-1, DIMENSION),
+                "weights": weights,
+                "optimum": optimum,
+                "start": start,
+                "rounds": rng.permutation([rng.integers(1, LENGTH), rng.integers(0, LENGTH)]),
+                "rates": rng.uniform(0.3, 1.0, 2),
+                "batch": rng.integers(1, 8, DEVICES + 1),
+                "constants": {
+                    "initial_gap": 0.5 * CURVATURE @ (start - optimum) ** 2,
+                    "smoothness": CURVATURE.max(),
+                    "discrepancy": np.sum((CURVATURE * (optimum - server.mean(axis=0))) ** 2),
+                    "server_variance": variance_of(server),
+                    "device_variance": np.array([variance_of(x) for x in devices]),
+                },
+            }
+        )
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *cases)
+
+
+@jax.jit
+def measured(case, keys):
+    """(seeds,) the weighted average of |grad F|^2 along real runs of both stages."""
+
+    def observe(weights):
+        return jnp.sum((CURVATURE * (weights - case["optimum"])) ** 2)
+
+    def one(key):
+        first, second = jax.random.split(key)
+        shared = {"width": 7, "length": LENGTH, "observe": observe}
+        handed, before = pretrain(
+            quadratic_loss,
+            case["start"],
+            pooled(case["server"], jnp.zeros(64)),
+            batch=case["batch"][0],
+            rate=case["rates"][0],
+            rounds=case["rounds"][0],
+            key=first,
+            **shared,
+        )
+        _, after = finetune(
+            quadratic_loss,
+            handed,
+            Samples(
+                x=case["devices"],
+                y=jnp.zeros(DEVICES * 16),
+                offsets=jnp.arange(DEVICES + 1) * 16,
+            ),
+            weights=case["weights"],
+            batch=case["batch"][1:],
+            rate=case["rates"][1],
+            rounds=case["rounds"][1],
+            key=second,
+            **shared,
+        )
+        number = jnp.arange(LENGTH)
+        sums = [
+            jnp.sum(jnp.where(number < count, norms, 0.0))
+            for count, norms in zip(case["rounds"], (before, after), strict=True)
+        ]
+        return jnp.dot(case["rates"], jnp.stack(sums)) / jnp.dot(case["rates"], case["rounds"])
+
+    return jax.vmap(one)(keys)
+
+
+def bound_of(case, **changes):
+    """The package's own bound at the case's constants, with some of them changed."""
+    preset = get("small")
+    learning = dataclasses.replace(
+        preset.learning,
+        server_learning_rate=case["rates"][0],
+        device_learning_rate=case["rates"][1],
+        device_weight=case["weights"],
+        **{**case["constants"], **changes},
+    )
+    stage = {"clock": 1.0, "power": 1.0}
+    allocation = Allocation(
+        pretraining_rounds=case["rounds"][0],
+        finetuning_rounds=case["rounds"][1],
+        server=StageAllocation(batch=case["batch"][0], **stage),
+        devices=StageAllocation(batch=case["batch"][1:], **stage),
+    )
+    return float(two_stage_bound(dataclasses.replace(preset, learning=learning), allocation))
+
+
+@pytest.fixture(scope="module")
+def runs(quadratics):
+    """Of each design: mean and standard error of what was measured."""
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    found = np.asarray(jax.lax.map(lambda case: measured(case, keys), quadratics))
+    return found.mean(axis=1), found.std(axis=1, ddof=1) / np.sqrt(SEEDS)
+
+
+def cases_of(quadratics):
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], quadratics) for i in range(DESIGNS)]
+
+
+def test_real_training_stays_under_the_bound_which_is_not_vacuous(quadratics, runs):
+    mean, error = runs
+    bounds = np.array([bound_of(case) for case in cases_of(quadratics)])
+    assert np.all(mean - 4 * error <= bounds)
+    ratio = mean / bounds
+    assert np.median(ratio) > 0.6
+    assert np.quantile(ratio, 0.95) > 0.9
+
+
+@pytest.mark.parametrize(
+    "term", ["initial_gap", "discrepancy", "server_variance", "device_variance"]
+)
+def test_no_term_of_the_bound_is_dispensable(quadratics, runs, term):
+    mean, error = runs
+    without = [
+        bound_of(case, **{term: np.zeros_like(case["constants"][term])})
+        for case in cases_of(quadratics)
+    ]
+    assert np.sum(mean - 4 * error > without) >= 5
