@@ -24,7 +24,7 @@ ROOMS = {
     "tools": "units choices quantities text_table progress output_files figure_style "
     "compilation_cache",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
-    "sampling presets stacking",
+    "sampling presets stacking parameter_ranges",
     "design": "allocation answer answers",
     "system": "system",
     "bounds": "bounds",
@@ -38,7 +38,7 @@ ROOMS = {
     "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
-    "sensitivity": "sensitivity",
+    "sensitivity": "sensitivity global_measures global_sensitivity",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots",
     "commands": "arguments console commands cli __main__",
@@ -51,7 +51,8 @@ HEAVY = {
     "flax": {"training.models"},
     "sklearn": {"training.data_files"},
     "h5py": {"training.data_files"},
-    "scipy": {"training.shifts"},
+    "scipy": {"training.shifts", "global_measures", "parameter_ranges"},
+    "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
 }
 """Slow to import -> the one module that does so, inside its functions."""
