@@ -1,0 +1,103 @@
+"""SciPy's SLSQP and trust-constr with JAX's derivatives, in logarithms of the original variables.
+
+Variables are the logarithms of M, N, b0, f0, p0, R, b, f, p over their starting values, as for
+Ipopt; trust-constr gets exact Hessians too.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge.scenario import Scenario
+from peers.natural import boxes, limits, log_bound, start_of
+from peers.parameters import none_found, scenario_at
+
+PACKAGES = ("scipy",)
+VARIANTS = ("SLSQP", "trust-constr")
+TOLERANCES = (1e-6, 1e-9, 1e-12)
+
+
+def solve(scenarios: Scenario, variant: str, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """(B, 5+3K) designs, nan where SciPy failed, and (B,) seconds."""
+    designs, seconds = [], []
+    with jax.enable_x64(True):
+        for i in range(len(scenarios.energy_budget)):
+            scenario = scenario_at(scenarios, i)
+            if i == 0:
+                _run(scenario, variant, tolerance, 1)  # compiles
+            start = time.perf_counter()
+            designs.append(_run(scenario, variant, tolerance, 300))
+            seconds.append(time.perf_counter() - start)
+    return np.array(designs), np.array(seconds)
+
+
+def _run(scenario: Scenario, variant: str, tolerance: float, steps: int) -> np.ndarray:
+    from scipy.optimize import minimize
+
+    objective, hessian, slack, slope = _functions()
+    low, high = boxes(scenario)
+    start = start_of(scenario)
+    given: dict[str, Any] = {}
+    if variant == "SLSQP":
+        given["options"] = {"maxiter": steps, "ftol": tolerance}
+        given["constraints"] = {
+            "type": "ineq",
+            "fun": lambda z: np.asarray(slack(z, scenario)),
+            "jac": lambda z: np.asarray(slope(z, scenario)),
+        }
+    else:
+        given["options"] = {"maxiter": steps, "gtol": tolerance, "xtol": tolerance}
+        given["hess"] = lambda z: np.asarray(hessian(z, scenario))
+        given["constraints"] = _nonlinear(scenario, slack, slope)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = minimize(
+            lambda z: tuple(map(np.asarray, objective(z, scenario))),
+            np.clip(start, low, high),
+            jac=True,
+            method=variant,
+            bounds=list(zip(low, high, strict=True)),
+            **given,
+        )
+    if not np.isfinite(found.x).all():
+        return none_found(scenario.devices.gain.size)
+    return np.delete(np.exp(found.x), 5)
+
+
+def _nonlinear(scenario: Scenario, slack: Callable[..., Any], slope: Callable[..., Any]) -> Any:
+    from scipy.optimize import NonlinearConstraint
+
+    return NonlinearConstraint(
+        lambda z: np.asarray(slack(z, scenario)),
+        0.0,
+        np.inf,
+        jac=lambda z: np.asarray(slope(z, scenario)),
+        hess=lambda z, v: np.asarray(_curvature(z, v, scenario)),
+    )
+
+
+@jax.jit
+def _curvature(z: jax.Array, v: jax.Array, scenario: Scenario) -> jax.Array:
+    return jax.hessian(lambda z: -jnp.sum(v * limits(z, scenario)))(z)
+
+
+@functools.cache
+def _functions() -> tuple[Callable[..., Any], ...]:
+    def slack(z: jax.Array, scenario: Scenario) -> jax.Array:
+        return -limits(z, scenario)
+
+    functions = (
+        jax.value_and_grad(log_bound),
+        jax.hessian(log_bound),
+        slack,
+        jax.jacrev(slack),
+    )
+    return tuple(jax.jit(function) for function in functions)
