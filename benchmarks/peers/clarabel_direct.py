@@ -11,10 +11,6 @@ from jaxedge.scenario import Scenario
 from peers.conic import Conic, choices_of, conic_of
 from peers.parameters import none_found, scenario_at
 
-PACKAGES = ("clarabel",)
-VARIANTS = ("direct",)
-TOLERANCES = (1e-5, 1e-7, 1e-9, 1e-11)
-
 
 def solve(scenarios: Scenario, variant: str, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """(B, 5+3K) designs, nan where Clarabel gave none, and (B,) seconds."""

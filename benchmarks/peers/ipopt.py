@@ -27,9 +27,6 @@ from peers.parameters import (
     starting_choices,
 )
 
-PACKAGES = ("casadi",)
-VARIANTS = ("log", "natural")
-TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-10)
 _MOST_ROUNDS = 1e12
 
 

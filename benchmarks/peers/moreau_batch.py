@@ -12,10 +12,6 @@ from jaxedge.scenario import Scenario
 from peers.conic import Conic, choices_of, conic_of
 from peers.parameters import scenario_at
 
-PACKAGES = ("moreau",)
-VARIANTS = ("batch",)
-TOLERANCES = (1e-5, 1e-7, 1e-9, 1e-11)
-
 
 def solve(scenarios: Scenario, variant: str, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """(B, 5+3K) designs, and (B,) seconds: equal shares of the batch's."""

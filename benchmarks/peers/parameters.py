@@ -74,6 +74,12 @@ def scenario_at(scenarios: Scenario, index: int) -> Scenario:
     return one
 
 
+def part_of(scenarios: Scenario, chosen: slice) -> Scenario:
+    """Some elements of stacked scenarios."""
+    some: Scenario = jax.tree.map(lambda x: np.asarray(x)[chosen], scenarios)
+    return some
+
+
 def allocation(choices: np.ndarray) -> Allocation:
     """Allocations of rows (B, 5+3K): M, N, b0, f0, p0, then all b_k, f_k and p_k."""
     own, count = choices[:, :5].T, (choices.shape[1] - 5) // 3

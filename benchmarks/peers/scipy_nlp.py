@@ -18,11 +18,10 @@ import numpy as np
 
 from jaxedge.scenario import Scenario
 from peers.natural import boxes, limits, log_bound, start_of
-from peers.parameters import none_found, scenario_at
+from peers.parameters import scenario_at
 
-PACKAGES = ("scipy",)
-VARIANTS = ("SLSQP", "trust-constr")
-TOLERANCES = (1e-6, 1e-9, 1e-12)
+LIMIT = 10.0
+"""Seconds after which a scenario is given up."""
 
 
 def solve(scenarios: Scenario, variant: str, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
@@ -31,12 +30,16 @@ def solve(scenarios: Scenario, variant: str, tolerance: float) -> tuple[np.ndarr
     with jax.enable_x64(True):
         for i in range(len(scenarios.energy_budget)):
             scenario = scenario_at(scenarios, i)
-            if i == 0:
-                _run(scenario, variant, tolerance, 1)  # compiles
             start = time.perf_counter()
             designs.append(_run(scenario, variant, tolerance, 300))
             seconds.append(time.perf_counter() - start)
     return np.array(designs), np.array(seconds)
+
+
+def warm_up(scenarios: Scenario, variant: str, tolerance: float) -> None:
+    """Compile everything."""
+    with jax.enable_x64(True):
+        _run(scenario_at(scenarios, 0), variant, tolerance, 1)
 
 
 def _run(scenario: Scenario, variant: str, tolerance: float, steps: int) -> np.ndarray:
@@ -46,6 +49,13 @@ def _run(scenario: Scenario, variant: str, tolerance: float, steps: int) -> np.n
     low, high = boxes(scenario)
     start = start_of(scenario)
     given: dict[str, Any] = {}
+    begun = time.perf_counter()
+
+    def value_and_slope(z: np.ndarray) -> tuple[np.ndarray, ...]:
+        if time.perf_counter() - begun > LIMIT:
+            raise TimeoutError
+        return tuple(map(np.asarray, objective(z, scenario)))
+
     if variant == "SLSQP":
         given["options"] = {"maxiter": steps, "ftol": tolerance}
         given["constraints"] = {
@@ -59,17 +69,18 @@ def _run(scenario: Scenario, variant: str, tolerance: float, steps: int) -> np.n
         given["constraints"] = _nonlinear(scenario, slack, slope)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = minimize(
-            lambda z: tuple(map(np.asarray, objective(z, scenario))),
-            np.clip(start, low, high),
-            jac=True,
-            method=variant,
-            bounds=list(zip(low, high, strict=True)),
-            **given,
-        )
-    if not np.isfinite(found.x).all():
-        return none_found(scenario.devices.gain.size)
-    return np.delete(np.exp(found.x), 5)
+        try:
+            found = minimize(
+                value_and_slope,
+                np.clip(start, low, high),
+                jac=True,
+                method=variant,
+                bounds=list(zip(low, high, strict=True)),
+                **given,
+            ).x
+        except TimeoutError:
+            found = np.full(start.size, np.nan)
+    return np.delete(np.exp(found), 5)
 
 
 def _nonlinear(scenario: Scenario, slack: Callable[..., Any], slope: Callable[..., Any]) -> Any:
