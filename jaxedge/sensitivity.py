@@ -21,6 +21,7 @@ from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.designs import programs_of_each
 from jaxedge.envelope import lagrangian, saddle_of
 from jaxedge.formulation import two_stage_program
+from jaxedge.program import Program
 from jaxedge.scenario import FIELDS, SECTIONS, Field, Scenario
 from jaxedge.solve import RELAXED_GAP, Relaxed, in_chunks, judge, solve_relaxed, take
 from jaxedge.solvers.dual_decomposition import solve_prices
@@ -142,12 +143,17 @@ def optimal_bound(scenario: Scenario) -> Array:
     Raises:
         ValueError: where 64-bit numbers are not enabled.
     """
+    require_x64("optimal_bound")
+    return _optimal_bound(as_arrays(scenario))
+
+
+def require_x64(name: str) -> None:
+    """ValueError where 64-bit numbers are not enabled."""
     if not jax.config.jax_enable_x64:
         raise ValueError(
-            "optimal_bound needs 64-bit numbers: call it within jax.enable_x64(True), or set "
+            f"{name} needs 64-bit numbers: call it within jax.enable_x64(True), or set "
             "jax_enable_x64"
         )
-    return _optimal_bound(as_arrays(scenario))
 
 
 def as_arrays(scenario: Scenario) -> Scenario:
@@ -170,13 +176,12 @@ def as_arrays(scenario: Scenario) -> Scenario:
     return dataclasses.replace(scenario, **full(scenario, ""))
 
 
-def solve_in_trace(scenario: Scenario) -> Relaxed:
+def solve_in_trace(program: Program) -> Relaxed:
     """A judged answer without leaving the trace, with careful attempts while one is not enough."""
-    program = two_stage_program(scenario)
     shrink, steps = (jnp.asarray(column) for column in zip(*_ATTEMPTS, strict=True))
 
     def missed(carry: tuple[Array, Relaxed]) -> Array:
-        return (carry[0] < len(_ATTEMPTS)) & ~_certified(carry[1])
+        return (carry[0] < len(_ATTEMPTS)) & ~certified(carry[1])
 
     def attempt(carry: tuple[Array, Relaxed]) -> tuple[Array, Relaxed]:
         i, best = carry
@@ -193,7 +198,8 @@ def solve_in_trace(scenario: Scenario) -> Relaxed:
     return best
 
 
-def _certified(relaxed: Relaxed) -> Array:
+def certified(relaxed: Relaxed) -> Array:
+    """Whether an answer's gap is at most 1e-6."""
     least = relaxed.lower_bound
     return (least > 0) & (relaxed.design.value - least <= RELAXED_GAP * least)
 
@@ -204,9 +210,9 @@ def _optimal_bound(scenario: Scenario) -> Array:
 
 
 def _traced(scenario: Scenario) -> tuple[Array, Scenario]:
-    relaxed = solve_in_trace(scenario)
+    relaxed = solve_in_trace(two_stage_program(scenario))
     value, gradient = _value_and_gradient(scenario, relaxed)
-    known = _certified(relaxed)
+    known = certified(relaxed)
     masked: Scenario = jax.tree.map(lambda g: jnp.where(known, g, jnp.nan), gradient)
     return jnp.where(known, value, jnp.nan), masked
 

@@ -31,14 +31,14 @@ ROOMS = {
     "problem": "totals problem",
     "program": "elementary program rounds responses certificates design envelope",
     "solvers": "solvers",
-    "solve": "solve formulation log_program convexified_program",
+    "solve": "solve optimality formulation log_program convexified_program",
     "integers": "integers chains cheapest boxes branch_and_bound "
     "pretraining_bounds pretraining_cover pretraining_search",
     "accounts": "accounts",
     "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
-    "sensitivity": "sensitivity global_measures global_sensitivity",
+    "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots",
     "commands": "arguments console commands cli __main__",

@@ -19,8 +19,9 @@ from jaxedge.sensitivity import (
     solved,
     value_and_grad,
 )
-from jaxedge.solve import decompose, in_chunks, take
+from jaxedge.solve import in_chunks, take
 from jaxedge.validation import validate
+from tests.refined_optima import moved, refined_bounds
 
 COUNT, DEVICES = 32, 3
 
@@ -34,40 +35,24 @@ def batch():
     return scenarios, relaxed, *value_and_grad(scenarios, relaxed)
 
 
-def _moved(scenarios, item, factor):
-    """The scenarios with a field multiplied by a factor of its shape."""
-    value = field_value(scenarios, item) * factor
-    if not item.section:
-        return dataclasses.replace(scenarios, **{item.name: value})
-    part = dataclasses.replace(getattr(scenarios, item.section), **{item.name: value})
-    return dataclasses.replace(scenarios, **{item.section: part})
-
-
-def _optimum(scenarios):
-    """Optimal bounds by careful steps: certified to 1e-7, and the dual's value is better still."""
-    programs = in_chunks(programs_of_each, scenarios)
-    answer = in_chunks(lambda p: decompose(p, 0.5, 100), programs)
-    assert answer.gap.max() < 1e-7
-    return answer.lower_bound * programs.scale
-
-
 @pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.path)
 def test_gradients_are_those_of_differences(batch, item):
     scenarios, _, values, gradients = batch
-    rng, step = np.random.default_rng(len(item.path)), 2e-3
+    rng, step = np.random.default_rng(len(item.path)), 1e-4
     parameter = field_value(scenarios, item)
     direction = rng.choice([-1.0, 1.0], parameter.shape)  # each device by itself counts
     exact = field_value(gradients, item) * parameter * direction
     exact = (exact.sum(axis=-1) if item.per_device else exact) / values
-    near, far = (
-        [_optimum(_moved(scenarios, item, 1 + s * direction)) for s in (size, -size)]
-        for size in (step, 2 * step)
+    (up, gap), (down, other) = (
+        refined_bounds(moved(scenarios, item, 1 + s * direction)) for s in (step, -step)
     )
-    # Of fourth order: 8/12 of the near difference less 1/12 of the far one.
-    differences = (8 * (near[0] - near[1]) - (far[0] - far[1])) / (12 * step * values)
-    error = np.abs(differences - exact) - 1e-5 * np.abs(exact)
-    # Three of the scenarios may stand near a kink for a field.
-    assert np.sort(error)[-4] < 1e-6, np.sort(error)
+    differences = (up - down) / (2 * step * values)
+    error = np.abs(differences - exact)
+    smooth = np.maximum(gap, other) <= 1e-10
+    # Two of the scenarios may stand near a kink for a field.
+    assert smooth.sum() >= COUNT - 2
+    close = error <= 1e-5 * np.abs(exact) + 2e-8
+    assert close.sum() >= COUNT - 2, np.sort(error / np.abs(exact))
 
 
 @pytest.mark.parametrize(

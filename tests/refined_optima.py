@@ -1,0 +1,33 @@
+"""Optima to eleven digits: what differences are taken of."""
+
+import dataclasses
+
+import jax
+
+from jaxedge.designs import programs_of_each
+from jaxedge.optimality import refined, starting_point
+from jaxedge.sensitivity import field_value
+from jaxedge.solve import in_chunks, judge, solve_relaxed
+
+
+def moved(scenarios, item, factor):
+    """The scenarios with a field multiplied by a factor of its shape."""
+    value = field_value(scenarios, item) * factor
+    if not item.section:
+        return dataclasses.replace(scenarios, **{item.name: value})
+    part = dataclasses.replace(getattr(scenarios, item.section), **{item.name: value})
+    return dataclasses.replace(scenarios, **{item.section: part})
+
+
+@jax.jit
+@jax.vmap
+def _judged_again(program, relaxed):
+    start = starting_point(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
+    return judge(program, refined(program, start)[0].prices)
+
+
+def refined_bounds(scenarios):
+    """(B,) optimal bounds, and their certified gaps."""
+    programs = in_chunks(programs_of_each, scenarios)
+    answer = in_chunks(_judged_again, programs, solve_relaxed(programs))
+    return answer.lower_bound * programs.scale, answer.gap
