@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
+    "svg.hashsalt": "jaxedge",  # identifiers in the file, the same every time
     "pdf.fonttype": 42,
 }
 
@@ -82,3 +83,15 @@ def save(figure: Figure, path: PathLike) -> None:
     metadata = {} if stamp is None else {stamp: None}
     figure.savefig(content, format=suffix[1:], dpi=300, metadata=metadata)
     write_whole(path, content.getvalue())
+
+
+def spread(centres: Sequence[float], apart: float, least: float, most: float) -> list[float]:
+    """Ascending places near ascending ``centres``, ``apart`` from each other and inside limits."""
+    places: list[float] = []
+    for centre in centres:
+        places.append(max(centre, least, places[-1] + apart if places else least))
+    ceiling = most
+    for index in range(len(places) - 1, -1, -1):
+        places[index] = min(places[index], ceiling)
+        ceiling = places[index] - apart
+    return places

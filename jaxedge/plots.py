@@ -21,9 +21,10 @@ from jaxedge.figure_style import (
     check_figure_path,
     new_figure,
     save,
+    spread,
     styled,
 )
-from jaxedge.quantities import number, percent, quantity
+from jaxedge.quantities import number, percent, prefixed, quantity
 from jaxedge.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _figure(plan: Plan, spent: Breakdown, scenario: Scenario) -> Figure:
 def _stack(axes: Axes, amounts: dict[str, float], budget: float, what: str, unit: str) -> None:
     """One stacked bar with its labels at its right, and the budget as a line across it."""
     amounts = {name: amount for name, amount in amounts.items() if amount > 0}
-    scale, symbol = _scale(budget, unit)
+    scale, symbol = prefixed(budget, unit)
     total, base = sum(amounts.values()), 0.0
     top = max(budget, total) * scale
     centres = []
@@ -96,7 +97,7 @@ def _stack(axes: Axes, amounts: dict[str, float], budget: float, what: str, unit
     axes.spines["bottom"].set_visible(False)
     axes.text(-0.25, 1.02 * top, f"budget {quantity(budget, unit)}", va="bottom")
     # Up to three lines of text each, a fifth of the height, so that none overlaps another.
-    places = _spread(centres, 0.19 * top, 0.09 * top, 0.9 * top)
+    places = spread(centres, 0.19 * top, 0.09 * top, 0.9 * top)
     for (name, amount), centre, place in zip(amounts.items(), centres, places, strict=True):
         spent = f"{quantity(amount, unit, 3)}, {percent(amount / total, 2)}"
         text = "\n".join([*name.split(" "), spent])
@@ -106,26 +107,6 @@ def _stack(axes: Axes, amounts: dict[str, float], budget: float, what: str, unit
 def _label(axes: Axes, text: str, centre: float, place: float, colour: str) -> None:
     axes.plot([0.27, 0.42, 0.5], [centre, place, place], color=colour, linewidth=0.8)
     axes.text(0.54, place, text, va="center", linespacing=1.0)
-
-
-def _scale(budget: float, unit: str) -> tuple[float, str]:
-    """Factor and symbol for an axis that ends near ``budget``."""
-    for factor, prefix in ((1e-6, "M"), (1e-3, "k"), (1.0, ""), (1e3, "m")):
-        if budget * factor >= 1.0 and not (prefix in ("M", "k") and unit == "s"):
-            return factor, f"{prefix}{unit}"
-    return 1.0, unit
-
-
-def _spread(centres: list[float], apart: float, least: float, most: float) -> list[float]:
-    """Ascending places near ascending ``centres``, ``apart`` from each other and inside limits."""
-    places: list[float] = []
-    for centre in centres:
-        places.append(max(centre, least, places[-1] + apart if places else least))
-    ceiling = most
-    for index in range(len(places) - 1, -1, -1):
-        places[index] = min(places[index], ceiling)
-        ceiling = places[index] - apart
-    return places
 
 
 def _compare(axes: Axes, plan: Plan) -> None:

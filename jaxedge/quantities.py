@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 _PREFIXES = {-12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+_TAKE_PREFIXES = ("J", "s", "W", "Hz", "bit", "cycle")
 
 
 def quantity(value: float | None, unit: str, digits: int = 4) -> str:
@@ -16,6 +17,17 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
         return "-"
     exponent = _exponent(value, digits, largest=0 if unit == "s" else 12)
     return f"{number(value / 10.0**exponent, digits)} {_PREFIXES[exponent]}{unit}"
+
+
+def prefixed(largest: float, unit: str) -> tuple[float, str]:
+    """Factor and symbol of an axis up to ``largest``: ``prefixed(2e9, "Hz")`` is (1e-9, "GHz").
+
+    Units that take no prefix are left as they are.
+    """
+    if unit not in _TAKE_PREFIXES or not math.isfinite(largest):
+        return 1.0, unit
+    exponent = _exponent(largest, 4, largest=0 if unit == "s" else 12)
+    return 10.0**-exponent, f"{_PREFIXES[exponent]}{unit}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
