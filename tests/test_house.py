@@ -40,18 +40,20 @@ ROOMS = {
     "compile_ahead planning",
     "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
-    "report": "design_table report plots",
+    "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
+    "pareto_plots sweep_plots",
     "commands": "arguments console commands cli __main__",
 }
 UPWARD = {("answer", "report")}
 """Imported inside a function only: a plan prints itself."""
 
 HEAVY = {
-    "matplotlib": {"figure_style"},
+    "matplotlib": {"figure_style", "axes_style", "map_plots"},
     "flax": {"training.models"},
     "sklearn": {"training.data_files"},
     "h5py": {"training.data_files"},
     "scipy": {"training.shifts", "global_measures", "parameter_ranges"},
+    "xarray": {"pareto_plots"},
     "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
 }
