@@ -235,6 +235,15 @@ def test_the_relaxed_optimum_is_certified_within_a_ten_thousandth(tightness):
     assert np.all(bound <= best.design.value * (1 + 1e-12))
 
 
+def test_optax_descends_to_the_relaxed_optimum():
+    """Though it must be told that the function changes, and what scale each variable has."""
+    batch = programs(16, 3, 0.5)
+    settings = settings_for_logs(direction="lbfgs")
+    found = jax.jit(jax.vmap(lambda p: log_program.find(p, settings)))(batch)
+    assert np.all(found.answer.converged)
+    assert np.all(found.design.value <= solve_relaxed(batch).lower_bound * (1 + 1e-4))
+
+
 def test_prices_are_those_of_the_dual_decomposition():
     batch, found, _ = solved(0.5)
     best = solve_relaxed(batch).prices

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.solvers.quasi_newton import Pairs, newton_step, no_pairs, remember
+from jaxedge.solvers.quasi_newton import (
+    Pairs,
+    learned_diagonal,
+    newton_step,
+    no_pairs,
+    remember,
+)
 
 
 class Direction(NamedTuple):
@@ -42,23 +48,47 @@ def _propose_steepest(
     return -jnp.where(free, gradient, 0.0), memory
 
 
+class _Optax(NamedTuple):
+    """An Optax optimiser's state in variables scaled to curvature 1, as far as that is known."""
+
+    state: Any
+    curvature: Array
+    """(n,) diagonal learned from all pairs; 0 before the first."""
+    scale: Array
+    """(n,) of the variables that the optimiser sees; fixed while its state lives."""
+
+
 def _of_optax(name: str) -> Direction:
-    """The moves of an Optax optimiser, which sees the gradient of the free variables."""
+    """The moves of an Optax optimiser, which sees the gradient of the free variables.
+
+    It cannot be told that the function has changed: its L-BFGS takes the difference of two
+    functions' gradients for curvature at a step of 0, and answers with moves of 0. So its state
+    begins anew there, and where the curvature is not positive; what survives is the scale of each
+    variable, without which the one scale that it knows fits none.
+    """
     import optax  # type: ignore[import-untyped]
 
     transformation = {"adam": optax.scale_by_adam, "lbfgs": optax.scale_by_lbfgs}[name]()
 
-    def init(x: Array) -> Any:
-        return transformation.init(x)
+    def init(x: Array) -> _Optax:
+        return _Optax(transformation.init(x), jnp.zeros_like(x), jnp.ones_like(x))
 
     def propose(
-        memory: Any, x: Array, step: Array, change: Array, gradient: Array, free: Array
-    ) -> tuple[Array, Any]:
-        del step, change
+        memory: _Optax, x: Array, step: Array, change: Array, gradient: Array, free: Array
+    ) -> tuple[Array, _Optax]:
+        bent = jnp.sum(jnp.where(free, step * change, 0.0)) > 0
+        anew = ~bent if name == "lbfgs" else jnp.all(step == 0)
+        curvature = learned_diagonal(memory.curvature, step, change)
+        curvature = jnp.where(jnp.any(step != 0), curvature, memory.curvature)
+        known = anew & jnp.any(curvature > 0)
+        scale = jnp.where(known, jnp.sqrt(curvature), memory.scale)
+        blank = transformation.init(x)
+        state = jax.tree.map(lambda new, old: jnp.where(anew, new, old), blank, memory.state)
+        seen = jnp.where(free, gradient, 0.0) / scale
         # Optax multiplies by Python and integer scalars, which strict promotion refuses.
         with jax.numpy_dtype_promotion("standard"):
-            scaled, memory = transformation.update(jnp.where(free, gradient, 0.0), memory, x)
-        return -scaled, memory
+            scaled, state = transformation.update(seen, state, x * scale)
+        return -scaled / scale, _Optax(state, curvature, scale)
 
     return Direction(init, propose, _full if name == "lbfgs" else _longer)
 

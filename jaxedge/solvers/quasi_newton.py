@@ -46,11 +46,12 @@ def remember(pairs: Pairs, step: Array, change: Array) -> Pairs:
     return Pairs(
         jnp.concatenate([pairs.steps[1:], step[None]]),
         jnp.concatenate([pairs.changes[1:], change[None]]),
-        _learned(pairs.diagonal, step, change),
+        learned_diagonal(pairs.diagonal, step, change),
     )
 
 
-def _learned(diagonal: Array, step: Array, change: Array) -> Array:
+def learned_diagonal(diagonal: Array, step: Array, change: Array) -> Array:
+    """(n,) B with one more pair, as it was where the pair's curvature is not positive."""
     change = jnp.where(step == 0, 0.0, change)
     curvature = jnp.sum(step * change)
     squares = jnp.sum(change**2)
