@@ -67,8 +67,9 @@ def main() -> None:
         peers = [peer for peer in peers if peer.title in SMALLEST]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         for devices in (2,) if arguments.smallest else SIZES:
-            rows += _size(arguments, devices, pool, peers)
-    _print(rows)
+            here = _size(arguments, devices, pool, peers)
+            _print(here)
+            rows += here
     found = _ratios(rows)
     if arguments.figure:
         _draw(rows, Path(arguments.figure))
@@ -99,8 +100,8 @@ def _size(
             for method in theirs:
                 if method.wants(budget):
                     method.turn(pool)
-            if number < 4:  # ours several times, before, between and after the peers' turns
-                for method in ours:
+            for method in ours:  # several times, between and after the peers' turns
+                if number < (1 if method.slow else 4):
                     method.turn()
             number += 1
         return [method.row(devices, certified) for method in [*ours, *theirs]]
@@ -111,8 +112,8 @@ class _Ours:
 
     def __init__(self, name: str, solve: Callable[[Program], Relaxed], scenarios: Scenario) -> None:
         self.name, self._solve = name, solve
-        slow = name in SOLVERS[1:]
-        size = min(len(scenarios.energy_budget), 512) if slow else None
+        self.slow = name in SOLVERS[1:]
+        size = min(len(scenarios.energy_budget), 512) if self.slow else None
         self._scenarios = take(scenarios, np.arange(len(scenarios.energy_budget))[:size])
         self._times: list[float] = []
         self._designs: Any = None
@@ -248,7 +249,8 @@ def _print(rows: list[Row]) -> None:
         print(
             f"{row['devices']:3d} {row['method']:<34} {setting:>8} {row['scenarios']:6d} "
             f"{row['answered']:8.1%} {row['median_gap']:10.1e} {row['seconds_each'] * 1e3:9.3f} "
-            f"{row['seconds_first']:7.1f} {rates}"
+            f"{row['seconds_first']:7.1f} {rates}",
+            flush=True,
         )
 
 
@@ -309,7 +311,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--smallest", action="store_true", help="K = 2, the dual decomposition alone, few scenarios"
     )
-    parser.add_argument("--seconds", type=float, default=140.0, help="for all peers together")
+    parser.add_argument("--seconds", type=float, default=80.0, help="for all peers together")
     parser.add_argument("--figure", help="write a log-log figure to this .png, .pdf or .svg")
     records.add_option(parser)
     arguments = parser.parse_args()
