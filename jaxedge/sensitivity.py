@@ -37,6 +37,15 @@ def field_value(scenario: Scenario, item: Field) -> np.ndarray | None:
     return None if value is None else np.asarray(value)
 
 
+def with_field(scenario: Scenario, item: Field, value: Any) -> Scenario:
+    """The scenario with another value at a field."""
+    if not item.section:
+        return dataclasses.replace(scenario, **{item.name: value})
+    part = dataclasses.replace(getattr(scenario, item.section), **{item.name: value})
+    changed: dict[str, Any] = {item.section: part}
+    return dataclasses.replace(scenario, **changed)
+
+
 def value_and_grad(
     scenarios: Scenario, relaxed: Relaxed | None = None
 ) -> tuple[np.ndarray, Scenario]:
@@ -57,14 +66,26 @@ def value_and_grad(
     valid = validate_batch(scenarios)
     single = np.ndim(valid.energy_budget) == 0
     batch = jax.tree.map(lambda x: np.asarray(x)[None], valid) if single else valid
+    values, gradients = gradients_of_valid(batch, relaxed)
+    return (values[0], jax.tree.map(lambda g: g[0], gradients)) if single else (values, gradients)
+
+
+def gradients_of_valid(
+    scenarios: Scenario, relaxed: Relaxed | None = None
+) -> tuple[np.ndarray, Scenario]:
+    """`value_and_grad` of a batch (B, ...) whose fields are known to be in their domains."""
     with jax.enable_x64(True):
-        answers, known = solved(batch) if relaxed is None else (relaxed, relaxed.gap <= RELAXED_GAP)
-        values, gradients = in_chunks(_gradients, batch, answers)
-    values = np.where(known, values, np.nan)
-    masked: Scenario = jax.tree.map(
-        lambda g: np.where(known.reshape(-1, *[1] * (g.ndim - 1)), g, np.nan), gradients
-    )
-    return (values[0], jax.tree.map(lambda g: g[0], masked)) if single else (values, masked)
+        if relaxed is None:
+            relaxed, known = solved(scenarios)
+        else:
+            known = relaxed.gap <= RELAXED_GAP
+        values, gradients = in_chunks(_gradients, scenarios, relaxed)
+
+    def kept(x: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
+
+    masked: Scenario = jax.tree.map(kept, gradients)
+    return kept(values), masked
 
 
 def solved(scenarios: Scenario) -> tuple[Relaxed, np.ndarray]:

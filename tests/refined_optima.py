@@ -1,22 +1,16 @@
 """Optima to eleven digits: what differences are taken of."""
 
-import dataclasses
-
 import jax
 
 from jaxedge.designs import programs_of_each
 from jaxedge.optimality import refined, starting_point
-from jaxedge.sensitivity import field_value
+from jaxedge.sensitivity import field_value, with_field
 from jaxedge.solve import in_chunks, judge, solve_relaxed
 
 
 def moved(scenarios, item, factor):
     """The scenarios with a field multiplied by a factor of its shape."""
-    value = field_value(scenarios, item) * factor
-    if not item.section:
-        return dataclasses.replace(scenarios, **{item.name: value})
-    part = dataclasses.replace(getattr(scenarios, item.section), **{item.name: value})
-    return dataclasses.replace(scenarios, **{item.section: part})
+    return with_field(scenarios, item, field_value(scenarios, item) * factor)
 
 
 @jax.jit

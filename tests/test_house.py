@@ -38,10 +38,11 @@ ROOMS = {
     "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
     "compile_ahead planning",
-    "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity",
+    "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity "
+    "active_limits kinks finite_changes analysis",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
-    "pareto_plots sweep_plots",
+    "pareto_plots sweep_plots sensitivity_table sensitivity_plot",
     "commands": "arguments console commands cli __main__",
 }
 UPWARD = {("answer", "report")}

@@ -6,7 +6,12 @@ None imports JAX before it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from jaxedge.arguments import Command
-from jaxedge.commands import batch, init, plan
+from jaxedge.commands import batch, init, plan, sensitivity
 
-COMMANDS: dict[str, Command] = {"init": init, "plan": plan, "batch": batch}
+COMMANDS: dict[str, Command] = {
+    "init": init,
+    "plan": plan,
+    "batch": batch,
+    "sensitivity": sensitivity,
+}
 """By name, in the order of the help."""
