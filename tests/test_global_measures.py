@@ -5,40 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+from known_functions import KNOWN, product, product_indices
 
 from jaxedge.global_measures import derivative, morris, sobol
 
 
-def ishigami(shares, a=7.0, b=0.1):
-    x = math.pi * (2 * shares - 1)
-    return np.sin(x[:, 0]) * (1 + b * x[:, 2] ** 4) + a * np.sin(x[:, 1]) ** 2
-
-
-def ishigami_indices(a=7.0, b=0.1):
-    """First and total indices of Ishigami's function in closed form."""
-    first = np.array([0.5 * (1 + b * math.pi**4 / 5) ** 2, a**2 / 8, 0.0])
-    both = b**2 * math.pi**8 * 8 / 225  # of arguments 1 and 3 together
-    variance = first.sum() + both
-    return first / variance, (first + both * np.array([1, 0, 1])) / variance
-
-
-FACTORS = np.array([0.0, 1.0, 4.5, 9.0])
-
-
-def product(shares):
-    """Sobol's g-function, prod_i (|4 u_i - 2| + a_i)/(1 + a_i)."""
-    return np.prod((np.abs(4 * shares - 2) + FACTORS) / (1 + FACTORS), axis=1)
-
-
-def product_indices():
-    parts = 1 / (3 * (1 + FACTORS) ** 2)
-    variance = np.prod(1 + parts) - 1
-    return parts / variance, parts * np.prod(1 + parts) / (1 + parts) / variance
-
-
-@pytest.mark.parametrize(
-    ("function", "exact"), [(ishigami, ishigami_indices()), (product, product_indices())]
-)
+@pytest.mark.parametrize(("function", "exact"), KNOWN.values(), ids=KNOWN)
 def test_sobol_indices_are_those_in_closed_form(function, exact):
     found = sobol(function, len(exact[0]), 2**13, 0)
     for name, expected in zip(("first_order", "total_order"), exact, strict=True):
