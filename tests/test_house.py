@@ -42,7 +42,7 @@ ROOMS = {
     "active_limits kinks finite_changes analysis",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
-    "pareto_plots sweep_plots sensitivity_table sensitivity_plot",
+    "pareto_plots sweep_plots stored_sweeps sensitivity_table sensitivity_plot",
     "commands": "arguments console commands cli __main__",
 }
 UPWARD = {("answer", "report")}
@@ -54,7 +54,8 @@ HEAVY = {
     "sklearn": {"training.data_files"},
     "h5py": {"training.data_files"},
     "scipy": {"training.shifts", "global_measures", "parameter_ranges"},
-    "xarray": {"pareto_plots"},
+    "xarray": {"pareto_plots", "stored_sweeps"},
+    "zarr": {"stored_sweeps"},
     "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
 }
