@@ -1,0 +1,144 @@
+"""What do gradients cost beside the solve, and how exact are they?
+
+The gradients of 1,000 sampled scenarios to every field are held against central differences of
+optima that are refined and certified to 1e-10, along one random direction within the field. Where
+an optimum on either side is less certain, or what is active changes between the sides, the case is
+near a kink and is counted apart. Forward mode is held against reverse mode.
+
+Usage: python benchmarks/sensitivity.py [--smallest] [--record]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+
+import jax
+import numpy as np
+import records
+
+from jaxedge.active_limits import active_limits
+from jaxedge.designs import programs_of_each
+from jaxedge.optimality import refined, starting_point
+from jaxedge.program import Program
+from jaxedge.sampling import sample_batch
+from jaxedge.scenario import FIELDS, Field, Scenario
+from jaxedge.sensitivity import (
+    field_value,
+    gradients_of_valid,
+    optimal_bound,
+    solved,
+    with_field,
+)
+from jaxedge.solve import Relaxed, in_chunks, judge, solve_relaxed, take
+
+STEP, CERTAIN, NOTICED = 1e-4, 1e-10, 1e-3
+"""Relative step; gap of the optima that are differenced; elasticities that count as such."""
+
+
+@jax.jit
+@jax.vmap
+def refine(program: Program, relaxed: Relaxed) -> Relaxed:
+    start = starting_point(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
+    return judge(program, refined(program, start)[0].prices)
+
+
+def optimum(scenarios: Scenario) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Bounds, certified gaps and what is active."""
+    programs = in_chunks(programs_of_each, scenarios)
+    answer = in_chunks(refine, programs, solve_relaxed(programs))
+    active = active_limits(scenarios, programs, answer)
+    return answer.lower_bound * programs.scale, answer.gap, active
+
+
+def errors(
+    scenarios: Scenario, values: np.ndarray, gradients: Scenario, item: Field
+) -> tuple[np.ndarray, np.ndarray]:
+    """Error of each scenario's elasticity, relative from 1e-3 on, and which are near a kink."""
+    rng = np.random.default_rng(len(item.path))
+    parameter = np.asarray(field_value(scenarios, item))
+    direction = rng.choice([-1.0, 1.0], parameter.shape)
+    exact = np.asarray(field_value(gradients, item)) * parameter * direction
+    exact = (exact.sum(axis=-1) if item.per_device else exact) / values
+    (up, gap, first), (down, other, second) = (
+        optimum(with_field(scenarios, item, parameter * (1 + s * direction))) for s in (STEP, -STEP)
+    )
+    near = np.maximum(gap, other) > CERTAIN
+    for words, active in first.items():
+        near |= np.any((active != second[words]).reshape(len(values), -1), axis=1)
+    differences = (up - down) / (2 * STEP * values)
+    return np.abs(differences - exact) / np.maximum(np.abs(exact), NOTICED), near
+
+
+def modes(scenarios: Scenario) -> float:
+    """Largest relative difference of forward and reverse mode along random directions."""
+    rng = np.random.default_rng(0)
+    direction = jax.tree.map(lambda x: x * rng.normal(size=x.shape), scenarios)
+
+    @jax.jit
+    @jax.vmap
+    def both(scenario: Scenario, along: Scenario) -> tuple[jax.Array, Scenario]:
+        slope = jax.jvp(optimal_bound, (scenario,), (along,))[1]
+        return slope, jax.grad(optimal_bound)(scenario)
+
+    forward, reverse = both(scenarios, direction)
+    parts = jax.tree.map(
+        lambda g, d: (g * d).reshape(len(forward), -1).sum(axis=1), reverse, direction
+    )
+    total = sum(jax.tree.leaves(parts))
+    return float(np.max(np.abs(forward - total) / np.abs(total)))
+
+
+def cost(scenarios: Scenario, trials: int) -> tuple[float, float]:
+    """CPU seconds of the solve and of the gradients, best trials, all compiled."""
+    relaxed, _ = solved(scenarios)
+    programs = in_chunks(programs_of_each, scenarios)
+
+    def least(call: partial[object]) -> float:
+        call()
+        times = []
+        for _ in range(trials):
+            start = time.process_time()
+            jax.block_until_ready(call())
+            times.append(time.process_time() - start)
+        return min(times)
+
+    return (
+        least(partial(solve_relaxed, programs)),
+        least(partial(gradients_of_valid, scenarios, relaxed)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smallest", action="store_true", help="32 scenarios with K = 3")
+    records.add_option(parser)
+    arguments = parser.parse_args()
+    count, devices = (32, 3) if arguments.smallest else (1000, 10)
+    print(
+        f"JAX {jax.__version__}, {jax.devices()[0].device_kind}, {count} scenarios, K = {devices}"
+    )
+    with jax.enable_x64(True):
+        scenarios = sample_batch(jax.random.key(7), count, devices, tightness=0.3)
+        solving, differentiating = cost(scenarios, 5)
+        ratio = differentiating / solving
+        print(f"gradients take {ratio:.2f} of the CPU time of their solve")
+        values, gradients = gradients_of_valid(scenarios)
+        table, worst, near_kinks = {}, 0.0, 0
+        for item in FIELDS:
+            error, near = errors(scenarios, values, gradients, item)
+            table[item.path] = largest = float(np.max(error[~near], initial=0.0))
+            worst, near_kinks = max(worst, largest), near_kinks + int(near.sum())
+            print(f"  {item.path:32} {largest:8.1e} largest error, {near.sum():4d} near a kink")
+        apart = modes(take(scenarios, np.arange(min(count, 32))))
+    print(f"largest relative error {worst:.1e} away from kinks ({near_kinks} cases near one)")
+    print(f"forward and reverse mode differ by {apart:.1e} at most")
+    if arguments.record:
+        results = {"scenarios": count, "devices": devices, "cost_ratio": ratio, "error": worst}
+        results |= {"near_kinks": near_kinks, "modes_apart": apart, "error_by_field": table}
+        print(f"recorded in {records.write('sensitivity', results)}")
+
+
+if __name__ == "__main__":
+    main()
