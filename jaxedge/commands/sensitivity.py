@@ -44,10 +44,25 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--no-replanning", action="store_true", help="leave whole designs out (faster)"
     )
+    parser.add_argument(
+        "--ranges", metavar="FILE.toml", help="global measures over ranges: key = [low, high]"
+    )
+    parser.add_argument("--method", metavar="NAME", help="sobol, morris or derivative")
+    parser.add_argument("--samples", metavar="N", type=int, help="a power of two")
+    parser.add_argument("--seed", metavar="S", type=int, help="of the samples (default: 0)")
+    parser.add_argument(
+        "--infeasible-as", metavar="BOUND", type=float, help="count infeasible designs as this"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
+    if options.ranges is not None:
+        _measure(options)
+        return
+    for name in _GLOBAL:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} goes with --ranges FILE.toml")
     if options.plot is not None:
         from jaxedge.figure_style import check_figure_path
 
@@ -67,6 +82,25 @@ def run(options: argparse.Namespace) -> None:
         print(sensitivity_table(found))
     if options.plot is not None:
         _draw(found, options.plot)
+
+
+_GLOBAL = ("method", "samples", "seed", "infeasible_as")
+"""Options of global measures."""
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """Global measures over the ranges of a file."""
+    if options.plot is not None:
+        raise ValueError("--plot draws elasticities: leave it out with --ranges")
+    compilation_cache.enable()
+    from jaxedge.global_sensitivity import global_sensitivity
+    from jaxedge.parameter_ranges import load_ranges
+
+    ranges = load_ranges(options.ranges)
+    given = {name: getattr(options, name) for name in _GLOBAL}
+    asked = {name: value for name, value in given.items() if value is not None}
+    found = global_sensitivity(given_scenario(options), ranges, **asked)
+    print(json_text(found.to_dict()) if options.json else found)
 
 
 def _draw(found: Sensitivity, path: str) -> None:
