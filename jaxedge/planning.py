@@ -140,6 +140,23 @@ def answer_batch(
         return answers_of(_batch_rows(valid, asked), asked)
 
 
+def check_options(
+    scenario: Scenario,
+    *,
+    bound: str = "two-stage",
+    solver: str = SOLVERS[0],
+    relaxed: bool = False,
+    gap: float | None = None,
+) -> None:
+    """Check the options of `answer_batch` for scenarios like a valid one, without planning.
+
+    Raises:
+        ValueError: if an option is not valid.
+    """
+    _asked(bound, solver, relaxed, gap, None)
+    _check_bound(scenario, bound)
+
+
 def _batch_rows(scenarios: Scenario, asked: Asked) -> Rows:
     if asked.bound == "two-stage":
         asked.progress("compiling", None)

@@ -96,16 +96,16 @@ def _draw(
         raise ValueError(f"shadowing_db = {shadowing_db!r} dB: must be finite and >= 0")
     if not np.isfinite(tightness):
         raise ValueError(f"tightness = {tightness!r}: must be finite; 0 is loose, 1 is tight")
-    uniforms = _uniforms(keys, _COMMON + _PER_DEVICE * num_devices)
-    common = iter(uniforms[:, :_COMMON].T)
-    each = uniforms[:, _COMMON:].reshape(-1, _PER_DEVICE, num_devices)
+    drawn = uniforms(keys, _COMMON + _PER_DEVICE * num_devices)
+    common = iter(drawn[:, :_COMMON].T)
+    each = drawn[:, _COMMON:].reshape(-1, _PER_DEVICE, num_devices)
     devices = iter(np.moveaxis(each, 1, 0))
     loose = _scenario(common, devices, num_devices, radius_km, shadowing_db)
     return validate_batch(_with_budgets(loose, common, tightness))
 
 
-def _uniforms(keys: jax.Array, count: int) -> np.ndarray:
-    """Uniform numbers in (0, 1], shape (B, count)."""
+def uniforms(keys: jax.Array, count: int) -> np.ndarray:
+    """Uniform numbers in (0, 1] from B keys, shape (B, count)."""
     with jax.enable_x64(True):
         draw = functools.partial(jax.random.uniform, shape=(count,), dtype="float64")
         return 1.0 - np.asarray(jax.vmap(draw)(keys))
@@ -121,7 +121,7 @@ def _scenario(
     """The scenario without its budgets; draws are consumed in the order written."""
     carrier = 52 * RESOURCE_BLOCK  # 10 MHz (TS 38.101-1, table 5.3.2-1)
     bits = _log_uniform(common, 1e5, 1e7)  # small networks, quantised, to a million parameters
-    uplink, downlink = _gains(each, radius_km, shadowing_db)
+    uplink, downlink = cell_gains(each, radius_km, shadowing_db)
     return Scenario(
         learning=_learning(common, each),
         server=Server(
@@ -167,17 +167,29 @@ def _learning(common: Iterator[np.ndarray], each: Iterator[np.ndarray]) -> Learn
     )
 
 
-def _gains(
+def normal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Box and Muller's standard normal number from two uniform ones in (0, 1]."""
+    return np.asarray(np.sqrt(-2.0 * np.log(first)) * np.cos(2.0 * np.pi * second))
+
+
+def cell_gains(
     each: Iterator[np.ndarray], radius_km: float, shadowing_db: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Uplink and downlink gains (B, K): common path loss and shadowing, separate fading."""
+    """Uplink and downlink gains (B, K): common path loss and shadowing, separate fading.
+
+    Five arrays (B, K) of uniform numbers in (0, 1] are taken from ``each``.
+    """
     distance = np.maximum(radius_km * np.sqrt(next(each)), 0.01)  # at least 10 m away
-    # Box and Muller's normal number from two uniform ones.
-    normal = np.sqrt(-2.0 * np.log(next(each))) * np.cos(2.0 * np.pi * next(each))
-    mean = path_loss_gain(distance) * 10.0 ** (shadowing_db * normal / 10.0)
+    shadowing = shadowing_db * normal(next(each), next(each))
+    mean = path_loss_gain(distance) * 10.0 ** (shadowing / 10.0)
     faded = [mean * -np.log(next(each)) for _ in range(2)]
-    uplink, downlink = (_rounded(np.clip(gain, _LEAST_GAIN, _GREATEST_GAIN)) for gain in faded)
+    uplink, downlink = (plausible_gain(gain) for gain in faded)
     return uplink, downlink
+
+
+def plausible_gain(gain: np.ndarray) -> np.ndarray:
+    """Power gains cut to what radios meet, 70 to 144 dB of loss, in the precision of float32."""
+    return _rounded(np.clip(gain, _LEAST_GAIN, _GREATEST_GAIN))
 
 
 def _with_budgets(loose: Scenario, common: Iterator[np.ndarray], tightness: float) -> Scenario:

@@ -57,6 +57,19 @@ def load(path: PathLike) -> Scenario:
         raise ScenarioFileError(path, str(error)) from error
 
 
+def parsed_file(path: PathLike) -> object:
+    """The content of a TOML or JSON file as nested plain types.
+
+    Raises:
+        ScenarioFileError: naming the file and the remedy.
+    """
+    text = _read(path)
+    try:
+        return _parse(text, _format_of(path, text))
+    except ValueError as error:
+        raise ScenarioFileError(path, str(error)) from error
+
+
 def loads(text: str, format: Format = "toml") -> Scenario:
     """Read one scenario from TOML or JSON text.
 
