@@ -40,6 +40,7 @@ ROOMS = {
     "compile_ahead planning",
     "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity "
     "active_limits kinks finite_changes analysis",
+    "sweeps": "sweeps",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
     "pareto_plots sweep_plots stored_sweeps sensitivity_table sensitivity_plot",
@@ -50,12 +51,14 @@ UPWARD = {("answer", "report")}
 
 HEAVY = {
     "matplotlib": {"figure_style", "axes_style", "map_plots"},
+    "xarray": {"sweeps.store", "pareto_plots", "stored_sweeps"},
+    "zarr": {"sweeps.store", "stored_sweeps"},
+    "distributed": {"sweeps.cluster"},
+    "dask": set(),
     "flax": {"training.models"},
     "sklearn": {"training.data_files"},
     "h5py": {"training.data_files"},
     "scipy": {"training.shifts", "global_measures", "parameter_ranges"},
-    "xarray": {"pareto_plots", "stored_sweeps"},
-    "zarr": {"stored_sweeps"},
     "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
 }

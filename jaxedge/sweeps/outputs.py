@@ -1,0 +1,169 @@
+"""What a sweep can keep of each design: names, units and meanings, and how they are computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from jaxedge.answer import Status
+from jaxedge.answers import STATUSES, Answers
+from jaxedge.scenario import FIELDS
+from jaxedge.schemes import JOINT, SEPARATE, TWO_STAGE
+
+SCHEMES = (*(name for name in TWO_STAGE if name != JOINT), SEPARATE)
+"""The benchmark designs along the dimension "scheme"."""
+SCHEME_BOUND = "scheme_bound"
+_ELASTICITY = "elasticity_"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output:
+    """One variable of the dataset."""
+
+    name: str
+    unit: str
+    meaning: str
+    dimension: str | None = None
+    """"device" or "scheme" where it has one of its own."""
+    of: Callable[[Answers], Any] | None = None
+    """Reads it from answers."""
+
+    @property
+    def dtype(self) -> str:
+        """Of its array."""
+        return "i1" if self.name == "status" else "f8"
+
+
+def _one(name: str, unit: str, meaning: str, of: Callable[[Answers], Any]) -> Output:
+    return Output(name=name, unit=unit, meaning=meaning, of=of)
+
+
+def _each(name: str, unit: str, meaning: str, of: Callable[[Answers], Any]) -> Output:
+    return Output(name=name, unit=unit, meaning=meaning, of=of, dimension="device")
+
+
+def _price(budget: str, unit: str) -> Output:
+    meaning = f"derivative of the relaxed optimal bound to {budget}"
+    return _one(f"shadow_price_{budget}", unit, meaning, lambda a: a.shadow_prices[budget])
+
+
+OUTPUTS = {
+    item.name: item
+    for item in (
+        _one("bound", "1", "convergence bound of the design", lambda a: a.bound),
+        _one("lower_bound", "1", "certified: no design is below", lambda a: a.lower_bound),
+        _one("gap", "1", "certified relative gap", lambda a: a.gap),
+        _one("status", "1", "status of the answer", lambda a: a.status),
+        _one(
+            "pretraining_rounds",
+            "1",
+            "pre-training rounds",
+            lambda a: a.allocation.pretraining_rounds,
+        ),
+        _one(
+            "finetuning_rounds", "1", "fine-tuning rounds", lambda a: a.allocation.finetuning_rounds
+        ),
+        _one(
+            "server_batch",
+            "1",
+            "samples of the server's batch",
+            lambda a: a.allocation.server.batch,
+        ),
+        _one("server_clock", "Hz", "clock of the server", lambda a: a.allocation.server.clock),
+        _one("server_power", "W", "power of the broadcast", lambda a: a.allocation.server.power),
+        _each(
+            "device_batch", "1", "samples of a device's batch", lambda a: a.allocation.devices.batch
+        ),
+        _each("device_clock", "Hz", "clock of a device", lambda a: a.allocation.devices.clock),
+        _each(
+            "device_power", "W", "uplink power of a device", lambda a: a.allocation.devices.power
+        ),
+        _one("energy", "J", "energy spent", lambda a: a.energy),
+        _one("delay", "s", "time spent", lambda a: a.delay),
+        _price("energy_budget", "1/J"),
+        _price("delay_budget", "1/s"),
+        Output(
+            name=SCHEME_BOUND,
+            unit="1",
+            meaning="convergence bound of a benchmark design",
+            dimension="scheme",
+        ),
+    )
+}
+"""By name; elasticities come on top."""
+
+
+@cache
+def _elasticities() -> dict[str, Output]:
+    return {
+        name: Output(
+            name=name, unit="1", meaning=f"elasticity of the relaxed optimal bound to {path}"
+        )
+        for path in (item.path for item in FIELDS)
+        for name in (_ELASTICITY + path.replace(".", "__"),)
+    }
+
+
+def output_named(name: str) -> Output:
+    """The output of a name; an elasticity's may hold a dotted path.
+
+    Raises:
+        ValueError: if it is unknown, with a suggestion.
+    """
+    known = {**OUTPUTS, **_elasticities()}
+    plain = str(name).replace(".", "__")
+    if plain in known:
+        return known[plain]
+    near = difflib.get_close_matches(plain[:100], known, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(OUTPUTS)}"
+    raise ValueError(f"outputs: {name!r:.60} is unknown: {advice}")
+
+
+def computed(
+    scenarios: Any, outputs: tuple[Output, ...], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Name -> array (n, ...) of the outputs of stacked scenarios.
+
+    Args:
+        scenarios: with a leading axis (n,) on one field at least.
+        outputs: what is wanted.
+        options: of `jaxedge.planning.answer_batch`.
+    """
+    from jaxedge import planning
+    from jaxedge.validation import validate_batch
+
+    valid = validate_batch(scenarios)
+    answers = planning.answer_batch(valid, **options)
+    found = {item.name: np.asarray(item.of(answers)) for item in outputs if item.of is not None}
+    wanted = [item.name for item in outputs if item.name.startswith(_ELASTICITY)]
+    if wanted:
+        from jaxedge.sensitivity import elasticities
+
+        every = elasticities(valid)
+        blank = np.full(len(answers.status), np.nan)
+        by_name = {_ELASTICITY + path.replace(".", "__"): x for path, x in every.items()}
+        found |= {name: np.asarray(by_name.get(name, blank)) for name in wanted}
+    if any(item.name == SCHEME_BOUND for item in outputs):
+        found[SCHEME_BOUND] = _scheme_bounds(valid, options)
+    return found
+
+
+def _scheme_bounds(scenarios: Any, options: dict[str, Any]) -> np.ndarray:
+    """(n, schemes) bounds of the benchmark designs, nan where there is none."""
+    from jaxedge import planning
+    from jaxedge.stacking import unstack
+
+    rows = []
+    for scenario in unstack(scenarios):
+        plans = planning.plan(scenario, schemes=True, **options).schemes or {}
+        bounds = [plans[name].bound if name in plans else None for name in SCHEMES]
+        rows.append([np.nan if bound is None else bound for bound in bounds])
+    return np.array(rows, dtype=np.float64)
+
+
+INFEASIBLE = STATUSES.index(Status.INFEASIBLE)
