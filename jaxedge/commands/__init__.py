@@ -6,12 +6,13 @@ None imports JAX before it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from jaxedge.arguments import Command
-from jaxedge.commands import batch, init, plan, plot, sensitivity
+from jaxedge.commands import batch, init, plan, plot, sensitivity, sweep
 
 COMMANDS: dict[str, Command] = {
     "init": init,
     "plan": plan,
     "batch": batch,
+    "sweep": sweep,
     "plot": plot,
     "sensitivity": sensitivity,
 }
