@@ -1,0 +1,137 @@
+"""What does a sweep cost beside bare solving? Rate, overhead, memory; with --kills, interruptions.
+
+Usage: python benchmarks/sweep.py [--smallest] [--count N] [--kills N] [--record]
+
+Bare solving is `planning.answer_batch` on the same scenarios, block by block; both are timed in
+CPU seconds of one process after compilation, and in wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import records
+
+from jaxedge import planning, presets, sweeps
+from jaxedge.progress import ProgressLine
+from jaxedge.sweeps import ledger
+from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.generation import scenarios
+from jaxedge.sweeps.sweep import Sweep
+
+RAYLEIGH = 1000
+"""Channels for each energy budget and deadline."""
+
+
+def sweep_of(count: int) -> Sweep:
+    """About ``count`` scenarios with K = 10, relaxed."""
+    side = max(round((count / RAYLEIGH) ** 0.5), 1)
+    return checked(
+        Sweep(
+            scenario=presets.get("default"),
+            axes=[
+                sweeps.logspace("energy_budget", 100.0, 10_000.0, side),
+                sweeps.logspace("delay_budget", 30.0, 3000.0, side),
+                sweeps.channels(min(RAYLEIGH, count), "rayleigh"),
+            ],
+            relaxed=True,
+        )
+    )
+
+
+def bare(sweep: Sweep, rows: int) -> tuple[float, float]:
+    """CPU and wall seconds of solving the first ``rows`` rows, generated beforehand."""
+    starts = range(0, rows, sweep.block)
+    given = [scenarios(sweep, np.arange(i, min(i + sweep.block, rows))) for i in starts]
+    cpu, wall = time.process_time(), time.perf_counter()
+    for batch in given:
+        planning.answer_batch(batch, relaxed=True)
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def streamed(sweep: Sweep, folder: Path) -> tuple[float, float, float]:
+    """CPU and wall seconds of the sweep into a store, and the share that is certified."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    with ProgressLine(count=sweep.cells) as progress:
+        dataset = sweeps.run(sweep, folder / "sweep.zarr", progress=progress)
+    spent = time.process_time() - cpu, time.perf_counter() - wall
+    return (*spent, float((dataset.status == 0).mean()))
+
+
+def killed(kills: int, count: int, folder: Path) -> tuple[int, bool]:
+    """Interruptions by SIGKILL, and whether the resumed store equals the uninterrupted one."""
+    seconds = np.random.default_rng(0).uniform(0.0, 30.0, kills)
+    store, done = folder / "killed.zarr", 0
+    for wait in seconds:
+        child = subprocess.Popen([sys.executable, __file__, "--child", str(store), str(count)])
+        try:
+            child.wait(timeout=wait)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            done += child.wait() == -signal.SIGKILL
+    subprocess.run([sys.executable, __file__, "--child", str(store), str(count)], check=True)
+    whole = folder / "whole.zarr"
+    subprocess.run([sys.executable, __file__, "--child", str(whole), str(count)], check=True)
+    trees = [
+        {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in (store, whole)
+    ]
+    return done, trees[0] == trees[1]
+
+
+def child(store: str, count: int) -> None:
+    """Run or resume a sweep, as a process that may be killed."""
+    sweeps.run(sweep_of(count), store, resume=Path(store).exists(), chunk=4096)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smallest", action="store_true", help="4096 scenarios")
+    parser.add_argument("--count", type=int, default=1_000_000, help="scenarios")
+    parser.add_argument("--kills", type=int, default=0, help="interrupt a sweep so many times")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    records.add_option(parser)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child[0], int(options.child[1]))
+        return
+    sweep = sweep_of(4096 if options.smallest else options.count)
+    rows = min(sweep.cells, 10 * sweep.block)
+    bare(sweep, min(rows, 2 * sweep.block))  # compiles
+    with tempfile.TemporaryDirectory() as folder:
+        cpu, wall, certified = streamed(sweep, Path(folder))
+        chunks = len(ledger.finished(Path(folder) / "sweep.zarr"))
+        size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+        bare_cpu, bare_wall = (x * sweep.cells / rows for x in bare(sweep, rows))
+        results = {
+            "scenarios": sweep.cells,
+            "chunks": chunks,
+            "seconds": wall,
+            "scenarios_a_second": sweep.cells / wall,
+            "certified": certified,
+            "overhead_cpu": cpu / bare_cpu - 1,
+            "overhead_wall": wall / bare_wall - 1,
+            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "bytes_a_scenario": size / sweep.cells,
+        }
+        if options.kills:
+            count = min(options.count, 50_000)
+            results["kills"], results["equal"] = killed(options.kills, count, Path(folder))
+    print(f"{sweep.cells} scenarios, K = 10, relaxed, {os.cpu_count()} cores")
+    for name, value in results.items():
+        print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
+    if options.record:
+        print(f"recorded in {records.write('sweep', results)}")
+
+
+if __name__ == "__main__":
+    main()
