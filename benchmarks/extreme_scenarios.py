@@ -13,9 +13,9 @@ import numpy as np
 import restatement
 
 from jaxedge.allocation import Allocation, StageAllocation
+from jaxedge.chunks import take
 from jaxedge.sampling import sample_batch
 from jaxedge.scenario import Scenario
-from jaxedge.solve import take
 from jaxedge.validation import validate_batch
 
 TIGHTNESS = (0.0, 0.3, 0.6, 0.9, 1.0, 1.05, 1.1, 1.2)

@@ -28,11 +28,12 @@ import referee
 from peers import ALL, Peer, left_out, parameters, solve_chunk
 
 from jaxedge import compilation_cache
+from jaxedge.chunks import in_chunks, take
 from jaxedge.formulation import allocation_of
 from jaxedge.program import Program
 from jaxedge.sampling import sample_batch
 from jaxedge.scenario import Scenario
-from jaxedge.solve import FIRST_ATTEMPT, Relaxed, decompose, in_chunks, solve_relaxed, take
+from jaxedge.solve import FAST, Relaxed, begin, decompose, solve_relaxed
 from jaxedge.solvers import SOLVERS
 
 SIZES = (10, 50)
@@ -211,7 +212,7 @@ def _methods(arguments: argparse.Namespace) -> dict[str, Callable[[Program], Rel
     """Jaxedge's solvers: as users call them, and the fast one stopped early."""
 
     def stopped(steps: int) -> Callable[[Program], Relaxed]:
-        return lambda p: in_chunks(lambda q: decompose(q, FIRST_ATTEMPT[0], steps), p)
+        return lambda p: in_chunks(decompose, p, begin(p, FAST, steps))[0]
 
     names = SOLVERS[:1] if arguments.smallest else SOLVERS
     found: dict[str, Callable[[Program], Relaxed]] = {

@@ -28,9 +28,10 @@ from jaxedge import compilation_cache, scenario_files
 from jaxedge.allocation import Allocation, StageAllocation
 from jaxedge.answer import Status
 from jaxedge.answers import Answers
+from jaxedge.chunks import in_chunks, take
 from jaxedge.planning import answer_batch
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP, in_chunks, solve_relaxed, take
+from jaxedge.solve import RELAXED_GAP, solve_relaxed
 
 SIZES = (1, 2, 5, 10, 20, 50)
 CHUNK = 512

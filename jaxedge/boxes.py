@@ -15,11 +15,12 @@ from jax import Array
 
 from jaxedge.certificates import ray_values
 from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest
+from jaxedge.chunks import in_chunks, take
 from jaxedge.design import Design
 from jaxedge.integers import integer_prices
 from jaxedge.program import Computing, Program, with_rounds
 from jaxedge.responses import Prices, Work, respond
-from jaxedge.solve import Relaxed, in_chunks, solve_relaxed, take
+from jaxedge.solve import NEWTON_ATTEMPTS, Relaxed, solve_relaxed
 
 _SNAP = 1e-7
 """Relative distance from a whole number that is taken for rounding."""
@@ -210,7 +211,7 @@ def judge_boxes(
     live = ~np.asarray(corner.provably_not)
     # A hopeless relaxation would be tried again and again: another takes its place.
     stand_in = np.where(live, np.arange(len(live)), np.argmax(live))
-    relaxed = solve_relaxed(take(inside, stand_in), gap=gap, exhaustive=False)
+    relaxed = solve_relaxed(take(inside, stand_in), gap=gap, attempts=NEWTON_ATTEMPTS)
     prices, bound = in_chunks(integer_prices, take(inside, stand_in), relaxed.prices)
     bound = np.where(np.isnan(bound), -np.inf, bound)
     outlook = in_chunks(look, inside, boxes, relaxed.design, prices, bound, cutoffs)

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxedge.boxes import Box, Judged, judge_boxes, whole_box
+from jaxedge.chunks import in_chunks, put, take
 from jaxedge.design import Design
 from jaxedge.integers import (
     Whole,
@@ -28,7 +29,6 @@ from jaxedge.integers import (
     whole_rounds,
 )
 from jaxedge.program import Program
-from jaxedge.solve import in_chunks, put, take
 
 _PAIRS = 16
 """Splits tried in a sweep of one search: their boxes fill a small chunk."""

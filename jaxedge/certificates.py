@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxedge.program import Program
-from jaxedge.responses import Prices, respond
+from jaxedge.responses import Prices, Responses, respond
 
 
 def ray_values(program: Program, pretraining: Array, finetuning: Array, idle: Array) -> Array:
@@ -29,7 +29,11 @@ def lower_bound(program: Program, prices: Prices, *, integer: bool = False) -> A
     Returns:
         () lower bound, -inf where the prices are not finite and nonnegative.
     """
-    answer = respond(program, prices, integer=integer)
+    return bound_from_responses(program, prices, respond(program, prices, integer=integer))
+
+
+def bound_from_responses(program: Program, prices: Prices, answer: Responses) -> Array:
+    """The `lower_bound` at prices whose best responses are known."""
     idle = program.gap - prices.energy - prices.time
     values = ray_values(program, answer.pretraining_cost, answer.finetuning_cost, idle)
     value = jnp.min(values, axis=0)

@@ -16,11 +16,12 @@ import numpy as np
 
 from jaxedge import boxes, integers
 from jaxedge.cheapest import cheapest_of_each, fewest
+from jaxedge.chunks import chunk_lengths
 from jaxedge.designs import programs_of_each, scheme_programs
 from jaxedge.judging import assess, assess_naive
 from jaxedge.pipeline import Asked
 from jaxedge.scenario import Scenario
-from jaxedge.solve import FIRST_ATTEMPT, chunk_lengths, decompose
+from jaxedge.solve import FAST, begin, decompose
 
 Job = Callable[[], Any]
 
@@ -35,8 +36,7 @@ def compile_ahead(scenarios: Scenario, asked: Asked, *, schemes: bool) -> None:
     """
     leaves, tree = jax.tree.flatten(scenarios)
     shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in leaves)
-    # A scenario with its schemes is a small batch of programs.
-    length = max(chunk_lengths(1 if schemes else len(leaves[0])))
+    length = max(chunk_lengths(scenarios))
     key = shapes, tree, length, asked.bound, asked.relaxed, asked.max_nodes > 0, schemes
     _compile(*key)
 
@@ -83,10 +83,11 @@ def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) ->
 
     programs = zeros_of(programs_of_each, scenarios)
     least = fewest(programs)
-    solved = zeros_of(decompose, programs, *FIRST_ATTEMPT)
+    paths = begin(programs, FAST, 0)
+    solved, _ = zeros_of(decompose, programs, paths)
     given = (scenarios, programs, solved.design)
     jobs: list[Job] = [
-        lambda: decompose(programs, *FIRST_ATTEMPT),
+        lambda: decompose(programs, paths),
         lambda: cheapest_of_each(programs, *least),
         lambda: assess(*given, bound=bound),
     ]

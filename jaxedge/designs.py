@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxedge.chunks import in_chunks, put, take
 from jaxedge.formulation import two_stage_program
 from jaxedge.pipeline import Asked, Outcome, optimise
 from jaxedge.program import Program
@@ -23,7 +24,6 @@ from jaxedge.schemes import (
     TWO_STAGE,
     two_stage_schemes,
 )
-from jaxedge.solve import in_chunks, put, take
 
 _Tree = TypeVar("_Tree")
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import Rows, repeated
 from jaxedge.formulation import fine_tuning_program
 from jaxedge.pipeline import Asked, Outcome, feasibility, optimise
@@ -26,7 +27,7 @@ from jaxedge.schemes import (
     separate_pretraining,
     with_budget_share,
 )
-from jaxedge.solve import in_chunks, solve_relaxed, take
+from jaxedge.solve import NEWTON_ATTEMPTS, solve_relaxed
 
 _programs = jax.jit(jax.vmap(fine_tuning_program))
 _GRID = 32
@@ -72,7 +73,7 @@ def _searched(name: str, scenario: Scenario, asked: Asked, restrict: Restriction
     feasible, energy, delay = feasibility(least)
     if not feasible[0]:
         # The relaxed answer only fills the place of one: infeasible entries mean nothing.
-        filler = solve_relaxed(least, exhaustive=False)
+        filler = solve_relaxed(least, attempts=NEWTON_ATTEMPTS)
         outcome = Outcome(
             feasible=feasible,
             least_energy=energy,
@@ -120,7 +121,7 @@ def _equal_rounds(scenario: Scenario, asked: Asked) -> Rows:
         grid = grid if asked.relaxed else np.unique(np.rint(grid))
         programs = in_chunks(_with_equal_rounds, _programs_at(scenario, grid))
         feasible, _, _ = feasibility(programs)
-        relaxed = solve_relaxed(programs, exhaustive=False)
+        relaxed = solve_relaxed(programs, attempts=NEWTON_ATTEMPTS)
         values = np.where(feasible, relaxed.design.value * programs.scale, np.inf)
         best = int(np.argmin(values))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]

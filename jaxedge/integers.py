@@ -19,11 +19,12 @@ import numpy as np
 from jax import Array
 
 from jaxedge.certificates import ray_values
+from jaxedge.chunks import BatchLast, in_chunks, put, take
 from jaxedge.design import Design
 from jaxedge.program import Program, with_batches, with_rounds
 from jaxedge.responses import Prices, respond
-from jaxedge.solve import Relaxed, batch_last, in_chunks, put, solve_relaxed, take
-from jaxedge.solvers import dual_decomposition
+from jaxedge.solve import NEWTON_ATTEMPTS, Relaxed, solve_relaxed
+from jaxedge.solvers import integer_dual
 
 _Tree = TypeVar("_Tree")
 _MOVES = 4
@@ -57,14 +58,12 @@ def solve_batches(programs: Program, batches: Batches) -> Candidate:
     """Judged optima with the batches fixed."""
     fixed = with_batches(programs, batches.server, batches.devices)
     return Candidate(
-        batches=batches, answer=solve_relaxed(fixed, gap=_CANDIDATE_GAP, exhaustive=False)
+        batches=batches, answer=solve_relaxed(fixed, gap=_CANDIDATE_GAP, attempts=NEWTON_ATTEMPTS)
     )
 
 
-@jax.jit
-def integer_prices(programs: Program, start: Prices) -> tuple[Prices, Array]:
-    """Prices of the integer duals of a batch of programs, and their lower bounds."""
-    return batch_last(dual_decomposition.integer_prices, programs, start)
+integer_prices = BatchLast(jax.jit(integer_dual.integer_prices))
+"""Prices of the integer duals of a batch of programs, and their lower bounds."""
 
 
 def _clip_batches(program: Program, server: Array, devices: Array) -> Batches:
@@ -250,7 +249,7 @@ def whole_rounds(programs: Program, candidate: Candidate) -> Design:
     """The best design with whole rounds around each candidate's real ones."""
     copies = 4
     narrowed = flat(in_chunks(neighbouring_rounds, programs, candidate))
-    answer = solve_relaxed(narrowed, gap=_CANDIDATE_GAP, exhaustive=False)
+    answer = solve_relaxed(narrowed, gap=_CANDIDATE_GAP, attempts=NEWTON_ATTEMPTS)
     options = in_chunks(floored, spread(programs, copies), answer.design)
     best = np.argmin(np.reshape(options.value, (-1, copies)), axis=1)
     return take(options, best + copies * np.arange(len(best)))

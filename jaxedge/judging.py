@@ -15,6 +15,7 @@ from jaxedge.allocation import Allocation
 from jaxedge.answer import Plan, Status
 from jaxedge.answers import STATUSES, Answers
 from jaxedge.bounds import BOUNDS
+from jaxedge.chunks import in_chunks
 from jaxedge.design import Design
 from jaxedge.designs import Rows
 from jaxedge.formulation import allocation_of
@@ -22,7 +23,7 @@ from jaxedge.pipeline import Asked, shadow_prices
 from jaxedge.problem import violation
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP, in_chunks
+from jaxedge.solve import RELAXED_GAP
 from jaxedge.solvers import SOLVERS
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy

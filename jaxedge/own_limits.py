@@ -16,12 +16,13 @@ from jax.typing import ArrayLike
 
 from jaxedge.allocation import Allocation
 from jaxedge.answer import Status
+from jaxedge.chunks import take
 from jaxedge.own_checks import checked_functions, own_numbers
 from jaxedge.own_judging import TOLERANCE, Found, prove_infeasible, solve_in_chunks
 from jaxedge.own_relaxation import DeviceFunction, Functions, PlanFunction
 from jaxedge.own_totals import Case
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP, take
+from jaxedge.solve import RELAXED_GAP
 from jaxedge.stacking import stack
 from jaxedge.validation import validate, validate_batch
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from jaxedge.branch_and_bound import branch_and_bound
 from jaxedge.cheapest import cheapest_of_each, fewest, least_delay
+from jaxedge.chunks import in_chunks, put, take
 from jaxedge.design import Design
 from jaxedge.integers import Whole, solve_integer
 from jaxedge.program import Program
-from jaxedge.solve import Relaxed, in_chunks, put, solve_relaxed, take
+from jaxedge.solve import ATTEMPTS, Relaxed, solve_relaxed
 
 Progress = Callable[[str, float | None], None]
 
@@ -99,7 +100,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     live = np.flatnonzero(feasible)
     standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
     asked.progress("solving the relaxation", None)
-    relaxed = solve_relaxed(standing, solver=asked.solver, exhaustive=bool(live.size))
+    relaxed = solve_relaxed(standing, solver=asked.solver, attempts=ATTEMPTS if live.size else 1)
     design, bound = relaxed.design, relaxed.lower_bound
     if not asked.relaxed:
         asked.progress("searching integer designs", None)

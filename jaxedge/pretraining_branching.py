@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.branch_and_bound import branch_and_bound
+from jaxedge.chunks import put, take
 from jaxedge.design import Design
 from jaxedge.integers import solve_integer
 from jaxedge.pipeline import Asked, with_least_energy
@@ -20,7 +21,7 @@ from jaxedge.pretraining_cover import Cover
 from jaxedge.pretraining_search import Searched, programs_at
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import Relaxed, put, solve_relaxed, take
+from jaxedge.solve import Relaxed, solve_relaxed
 
 _MOST_ROUNDS = 1024
 """Most M that are looked at one by one."""

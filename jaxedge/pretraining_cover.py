@@ -7,9 +7,10 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from jaxedge.chunks import take
 from jaxedge.program import Program
 from jaxedge.responses import Prices
-from jaxedge.solve import Relaxed, take
+from jaxedge.solve import Relaxed
 
 _GOOD_GAP = 1e-3
 """Gap at which an answer's prices are used for the pieces beside it."""

@@ -16,17 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.chunks import put, take
 from jaxedge.formulation import fine_tuning_program
 from jaxedge.pretraining_bounds import Decay, Span, floor_decay, span_bounds
 from jaxedge.pretraining_cover import Cover, Points, end_pieces, pieces_between, rounds_inside
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP, Relaxed, judge, put, solve_relaxed, take
+from jaxedge.solve import ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
 
 PROMISING = 8
 """Most rounds that are returned."""
 _POINTS = 32
 """Points solved in one call, so that one shape is compiled."""
+_FEW_ATTEMPTS = 2
+"""Where much may be infeasible."""
 _PIECES = 64
 """Pieces bounded in one call."""
 _SPLITS = 16
@@ -152,13 +155,13 @@ class _Task:
     def solve(self, rounds: np.ndarray) -> Points:
         """Quick answers: what is hard or infeasible may come without a certificate."""
         filled = rounds[_filled(len(rounds), _POINTS)]
-        points = Points(filled, self.programs(filled), self.answers(filled, quick=True))
+        points = Points(filled, self.programs(filled), self.answers(filled, attempts=_FEW_ATTEMPTS))
         return take(points, np.arange(len(rounds)))
 
-    def answers(self, rounds: np.ndarray, *, quick: bool = False) -> Relaxed:
+    def answers(self, rounds: np.ndarray, *, attempts: int = ATTEMPTS) -> Relaxed:
         """Judged answers at the given rounds."""
         near = self.programs(np.maximum(rounds, _LEAST_ROUNDS))
-        relaxed = solve_relaxed(_with_server_noise(near), quick=quick)
+        relaxed = solve_relaxed(_with_server_noise(near), attempts=attempts)
         if rounds.min() > 0:
             return relaxed
         judged: Relaxed = _judge(self.programs(rounds), relaxed.prices)

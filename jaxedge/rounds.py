@@ -10,33 +10,35 @@ from __future__ import annotations
 import itertools
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-_ALONE = np.arange(4)[:, None]
-_PAIRS = np.array(list(itertools.combinations(range(4), 2)))
-_TRIPLES = np.array(list(itertools.combinations(range(4), 3)))
+_PAIRS = tuple(itertools.combinations(range(4), 2))
+_TRIPLES = tuple(itertools.combinations(range(4), 3))
 
 
-def _scatter(weights: Array, places: np.ndarray) -> Array:
-    """(n, 4) mixes from (n, m) weights at the given (n, m) rays."""
-    batch = (1,) * (weights.ndim - 2)
-    one_hot = jnp.asarray(np.eye(4)[places], weights.dtype)
-    return jnp.sum(weights[:, :, None] * one_hot.reshape(*one_hot.shape, *batch), axis=1)
+def _placed(weights: tuple[Array, ...], rays: tuple[int, ...]) -> list[Array]:
+    """Weights of all four rays, zero but for the given ones."""
+    zero = jnp.zeros_like(weights[0])
+    return [weights[rays.index(i)] if i in rays else zero for i in range(4)]
 
 
-def _pair_mixes(excess: Array) -> Array:
-    """(6, 4) mixes of two rays in which ``excess`` (4,) balances."""
-    first, second = excess[_PAIRS[:, 0]], excess[_PAIRS[:, 1]]
+def _pair_mix(excess: Array, rays: tuple[int, int]) -> list[Array]:
+    """The mix of two rays in which ``excess`` (4,) balances."""
+    first, second = excess[rays[0]], excess[rays[1]]
     share = second / (second - first)
-    return _scatter(jnp.stack([share, 1 - share], axis=1), _PAIRS)
+    return _placed((share, 1 - share), rays)
 
 
-def _triple_mixes(energy: Array, delay: Array) -> Array:
-    """(4, 4) mixes of three rays in which both excesses balance."""
-    e, d = energy[_TRIPLES], delay[_TRIPLES]
-    minors = jnp.cross(e, d, axis=1)
-    return _scatter(minors / jnp.sum(minors, axis=1, keepdims=True), _TRIPLES)
+def _triple_mix(energy: Array, delay: Array, rays: tuple[int, int, int]) -> list[Array]:
+    """The mix of three rays in which both excesses balance."""
+    a, b, c = rays
+    minors = (
+        energy[b] * delay[c] - energy[c] * delay[b],
+        energy[c] * delay[a] - energy[a] * delay[c],
+        energy[a] * delay[b] - energy[b] * delay[a],
+    )
+    total = minors[0] + minors[1] + minors[2]
+    return _placed((minors[0] / total, minors[1] / total, minors[2] / total), rays)
 
 
 def best_mix(value: Array, energy: Array, delay: Array) -> tuple[Array, Array]:
@@ -50,22 +52,31 @@ def best_mix(value: Array, energy: Array, delay: Array) -> tuple[Array, Array]:
     Returns:
         The weights, and whether a feasible mix exists.
     """
-    mixes = jnp.concatenate(
-        [
-            _scatter(jnp.ones_like(value)[:, None], _ALONE),
-            _pair_mixes(energy),
-            _pair_mixes(delay),
-            _triple_mixes(energy, delay),
-        ]
-    )
+    one = jnp.ones_like(value[0])
+    mixes = [
+        *(_placed((one,), (i,)) for i in range(4)),
+        *(_pair_mix(excess, rays) for excess in (energy, delay) for rays in _PAIRS),
+        *(_triple_mix(energy, delay, rays) for rays in _TRIPLES),
+    ]
+    # One array of all mixes for each ray: sums over the rays are then written out.
+    z = [jnp.stack([mix[i] for mix in mixes]) for i in range(4)]
     tolerance = 64 * jnp.finfo(value.dtype).eps
 
-    def fits(excess: Array) -> Array:
-        sizes = jnp.abs(mixes) * jnp.abs(excess)[None]
-        return jnp.sum(mixes * excess[None], axis=1) <= tolerance * jnp.sum(sizes, axis=1)
+    def total(of: Array) -> Array:
+        return z[0] * of[0] + z[1] * of[1] + z[2] * of[2] + z[3] * of[3]
 
-    feasible = fits(energy) & fits(delay) & jnp.all(mixes >= 0, axis=1)
-    values = jnp.where(feasible, jnp.sum(mixes * value[None], axis=1), jnp.inf)
-    best = jnp.argmin(values, axis=0)
-    chosen = jnp.take_along_axis(mixes, best[None, None], axis=0)[0]
-    return chosen, jnp.isfinite(jnp.min(values, axis=0))
+    def fits(excess: Array) -> Array:
+        parts = [jnp.abs(z[i] * excess[i]) for i in range(4)]
+        return total(excess) <= tolerance * (parts[0] + parts[1] + parts[2] + parts[3])
+
+    inside = (z[0] >= 0) & (z[1] >= 0) & (z[2] >= 0) & (z[3] >= 0)
+    feasible = fits(energy) & fits(delay) & inside
+    values = jnp.where(feasible, total(value), jnp.inf)
+    least = jnp.min(values, axis=0)
+    found = jnp.isfinite(least)
+    # The mean of equally good mixes is as good.
+    best = feasible & (values == least)
+    count = jnp.maximum(jnp.sum(best, axis=0), 1)
+    chosen = jnp.stack([jnp.sum(jnp.where(best, part, 0.0), axis=0) / count for part in z])
+    first = jnp.stack(_placed((one,), (0,)))
+    return jnp.where(found, chosen, first), found

@@ -18,12 +18,13 @@ import numpy as np
 from jax import Array
 
 from jaxedge.cheapest import cheapest_of_each, fewest
+from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import programs_of_each
 from jaxedge.envelope import lagrangian, saddle_of
 from jaxedge.formulation import two_stage_program
 from jaxedge.program import Program
 from jaxedge.scenario import FIELDS, SECTIONS, Field, Scenario
-from jaxedge.solve import RELAXED_GAP, Relaxed, in_chunks, judge, put, solve_relaxed, take
+from jaxedge.solve import NEWTON_ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
 from jaxedge.solvers.dual_decomposition import solve_prices
 from jaxedge.validation import validate_batch
 
@@ -98,7 +99,8 @@ def solved(scenarios: Scenario) -> tuple[Relaxed, np.ndarray]:
     # As in `pipeline.optimise`: what is infeasible would only stall the others.
     live = np.flatnonzero(feasible)
     standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
-    relaxed = solve_relaxed(standing, gap=_GRADIENT_GAP, exhaustive=False, quick=not live.size)
+    attempts = NEWTON_ATTEMPTS if live.size else 1
+    relaxed = solve_relaxed(standing, gap=_GRADIENT_GAP, attempts=attempts)
     missed = np.flatnonzero(feasible & (relaxed.gap > RELAXED_GAP))
     if missed.size:
         relaxed = put(relaxed, missed, solve_relaxed(take(standing, missed)))

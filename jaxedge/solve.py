@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.certificates import lower_bound
-from jaxedge.design import Design, recover
+from jaxedge.certificates import bound_from_responses
+from jaxedge.chunks import BatchLast, in_chunks, put, take
+from jaxedge.design import Design, design_from_responses
 from jaxedge.program import Program
-from jaxedge.responses import Prices
+from jaxedge.responses import Prices, respond
 from jaxedge.solvers import GAPS, SOLVERS, dual_bisection, dual_decomposition
+from jaxedge.solvers.dual_decomposition import COLD, WARM, State
 
 RELAXED_GAP = GAPS[SOLVERS[0]]
 """Certified relative gap at which a relaxed answer counts as optimal."""
-FIRST_ATTEMPT = (0.1, 16)
-"""Shrink factor and most steps of the first attempt: enough for most, so that few wait for the
-slowest of their chunk (`benchmarks/throughput.py`)."""
-_FURTHER_ATTEMPTS = ((0.1, 40), (0.5, 100), (0.75, 200))
-_LARGE, _SMALL = 512, 32
-"""Programs in one compiled call: few sizes, so that little is compiled, that stay in cache."""
+FAST = 0.1
+"""Shrink factor of the barrier in the first attempts."""
+FIRST_STEPS = (10, 13, 16)
+"""Steps of the first attempt, judged after each: only what is not certified then goes on, from
+where it is, so that few wait for the slowest of their chunk (`benchmarks/throughput.py`)."""
+_MORE_STEPS = (20, 26, 40, 80)
+_CAREFUL = ((0.5, (40, 100)), (0.75, (80, 200)))
+NEWTON_ATTEMPTS = 4
+"""The first steps, more of them, and two careful paths: what is tried without line searches."""
+ATTEMPTS = NEWTON_ATTEMPTS + 1
+"""The ways tried on what resists; the last and slowest is bisection."""
+_WARM_STEPS = (0, 8, 10)
+"""From known prices: they may do as they are."""
+_BLOCK = 1 << 14
+"""Programs whose paths are kept at a time."""
 
 _Tree = TypeVar("_Tree")
 
@@ -48,43 +59,40 @@ class Relaxed:
         return np.where(np.isfinite(gap), gap, np.inf)
 
 
-def batch_last(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
-    """Call a function of trailing batch axes with leading ones.
-
-    With the devices before the batch, XLA's innermost loops run over the batch: they fill vectors,
-    which loops over a few devices do not.
-    """
-    moved = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), batches)
-    with jax.numpy_rank_promotion("allow"):  # () and (K,) are (B,) and (K, B) there
-        out = fn(*moved)
-    back: _Tree = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), out)
-    return back
-
-
-def judge(program: Program, prices: Prices) -> Relaxed:
+def judge(program: Program, prices: Prices, own: Design | None = None) -> Relaxed:
     """Design and certificate of a scalar program, or with trailing batch axes, at given prices.
 
     Where the energy budget is slack its price is zero, which no logarithm reaches: zero is tried
-    too, and the better certificate is kept, and of the two designs the better.
+    too, and the better certificate is kept, and of the designs the best.
+
+    Args:
+        program: feasible program.
+        prices: any; the certificate is valid wherever they come from.
+        own: a design that the solver found besides; its value is inf unless it keeps all limits.
     """
     free = dataclasses.replace(prices, energy=jnp.zeros_like(prices.energy))
-    bound, free_bound = lower_bound(program, prices), lower_bound(program, free)
-    better = free_bound > bound
-    kept: Prices = jax.tree.map(lambda a, b: jnp.where(better, a, b), free, prices)
-    design, free_design = recover(program, prices), recover(program, free)
-    less = free_design.value < design.value
-    best: Design = jax.tree.map(lambda a, b: jnp.where(less, a, b), free_design, design)
+    responses, free_responses = respond(program, prices), respond(program, free)
+    bound = bound_from_responses(program, prices, responses)
+    free_bound = bound_from_responses(program, free, free_responses)
+    kept = _where(free_bound > bound, free, prices)
+    best = design_from_responses(program, responses)
+    for design in (design_from_responses(program, free_responses), own):
+        if design is not None:
+            best = _where(design.value < best.value, design, best)
     return Relaxed(design=best, prices=kept, lower_bound=jnp.maximum(bound, free_bound))
 
 
+def _where(which: Array, a: _Tree, b: _Tree) -> _Tree:
+    chosen: _Tree = jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
+    return chosen
+
+
+@BatchLast
 @jax.jit
-def decompose(programs: Program, shrink: float, max_steps: int) -> Relaxed:
-    """Judged answers of the dual decomposition to a batch of programs."""
-
-    def solved(programs: Program) -> Relaxed:
-        return judge(programs, dual_decomposition.solve_prices(programs, shrink, max_steps))
-
-    return batch_last(solved, programs)
+def decompose(programs: Program, paths: State) -> tuple[Relaxed, State]:
+    """Judged answers of the dual decomposition to a batch of programs, and where its paths end."""
+    paths = dual_decomposition.advance(programs, paths)
+    return judge(programs, dual_decomposition.prices_at(paths)), paths
 
 
 @jax.jit
@@ -96,10 +104,33 @@ def _bisect(programs: Program) -> Relaxed:
 def _judged(solver: str) -> Callable[[Program], Relaxed]:
     """A compiled function from a batch of programs to another solver's answers, judged."""
     if solver == "interior-point":
-        from jaxedge.solvers.program_arrow import interior_point_prices as prices
-    else:
-        from jaxedge.log_program import augmented_lagrangian_prices as prices
-    return jax.jit(jax.vmap(lambda program: judge(program, prices(program))))
+        from jaxedge.solvers.program_arrow import interior_point_prices
+
+        return jax.jit(jax.vmap(lambda p: judge(p, interior_point_prices(p))))
+    from jaxedge.log_program import find
+
+    def found(program: Program) -> Relaxed:
+        answer = find(program)
+        return judge(program, answer.prices, answer.design)
+
+    return jax.jit(jax.vmap(found))
+
+
+def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | None = None) -> State:
+    """Paths of the dual decomposition to begin for a batch of programs.
+
+    Args:
+        programs: on the host, with a leading batch axis.
+        shrink: factor in (0, 1) of the barrier in a full step: 0.1 is fast, 0.5 is careful.
+        max_steps: steps allowed.
+        prices: to begin from, of an earlier answer or a neighbour's.
+    """
+    last, known = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, -1), (programs, prices))
+    start = dual_decomposition.even_prices(last) if known is None else known
+    softness = COLD if known is None else WARM
+    paths = dual_decomposition.begin(start, softness, shrink, max_steps, xp=np)
+    back: State = jax.tree.map(lambda x: np.moveaxis(x, -1, 0), paths)
+    return back
 
 
 def solve_relaxed(
@@ -107,81 +138,82 @@ def solve_relaxed(
     *,
     solver: str = SOLVERS[0],
     gap: float = RELAXED_GAP,
-    exhaustive: bool = True,
-    quick: bool = False,
+    attempts: int = ATTEMPTS,
+    warm_start: Prices | None = None,
 ) -> Relaxed:
     """Solve a batch of feasible programs; what misses ``gap`` is retried more carefully.
 
     Args:
-        programs: program with a leading batch axis, float64.
+        programs: program with a leading batch axis, float64, on the host.
         solver: one of `SOLVERS`; only the dual decomposition is retried.
         gap: certified relative gap to reach.
-        exhaustive: try the slow line searches, too, on what resists.
-        quick: give up early on what resists: many programs may be infeasible.
+        attempts: how many ways are tried, 1 to `ATTEMPTS`.
+        warm_start: prices to begin from; what they do not lead to the gap begins afresh.
 
     Returns:
         Judged answers in the same order; their `gap` says which ones are certified.
     """
     if solver != SOLVERS[0]:
         return in_chunks(_judged(solver), programs)
-
-    def trial(shrink: float, max_steps: int) -> Callable[[Program], Relaxed]:
-        return lambda p: decompose(p, shrink, max_steps)
-
-    attempts = [trial(*how) for how in _FURTHER_ATTEMPTS] + [_bisect] * exhaustive
-    attempts = attempts[: 1 if quick else None]
-    best = in_chunks(trial(*FIRST_ATTEMPT), programs)
-    for attempt in attempts:
-        missed = np.flatnonzero(best.gap > gap)
-        if not missed.size:
-            break
-        retried = in_chunks(attempt, take(programs, missed))
-        improved = retried.gap < best.gap[missed]
-        best = put(best, missed[improved], take(retried, np.flatnonzero(improved)))
-    return best
-
-
-def _chunks(size: int) -> list[tuple[int, int]]:
-    """(start, padded length) of the chunks of a batch."""
-    chunks, start = [], 0
-    while start < size:
-        length = _LARGE if size - start > _LARGE // 4 else _SMALL
-        chunks.append((start, length))
-        start += length
-    return chunks
-
-
-def chunk_lengths(size: int) -> set[int]:
-    """The padded lengths of the chunks of a batch."""
-    return {length for _, length in _chunks(size)}
-
-
-def in_chunks(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
-    """Apply a compiled batch function to chunks of two sizes, so that it compiles seldom."""
-    size = int(np.shape(jax.tree.leaves(batches)[0])[0])
     parts = []
-    for start, length in _chunks(size):
-        index = np.minimum(np.arange(start, start + length), size - 1)
-        out = fn(*take(batches, index))
-        count = min(length, size - start)
-        parts.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], out))
-    joined: _Tree = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-    return joined
+    for start in range(0, len(programs.gap), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        some, prices = jax.tree.map(lambda x, b=block: np.asarray(x)[b], (programs, warm_start))
+        parts.append(_solve_block(some, gap, attempts, prices))
+    joined: Relaxed = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    return joined if len(parts) > 1 else parts[0]
 
 
-def take(tree: _Tree, index: np.ndarray) -> _Tree:
-    """Elements of a batch by position."""
-    taken: _Tree = jax.tree.map(lambda x: np.asarray(x)[index], tree)
-    return taken
+def _solve_block(programs: Program, gap: float, attempts: int, prices: Prices | None) -> Relaxed:
+    """The best answers to as many programs as may have their paths kept."""
+    block = _Block(programs, gap)
+    if prices is not None:
+        block.follow(partial(begin, prices=prices), FAST, _WARM_STEPS)
+    block.follow(begin, FAST, FIRST_STEPS + _MORE_STEPS * (attempts > 1))
+    for shrink, stages in _CAREFUL[: max(attempts - 2, 0)]:
+        block.follow(begin, shrink, stages)
+    if attempts >= ATTEMPTS and block.missed.size:
+        block.keep(block.missed, in_chunks(_bisect, block.some(block.missed)))
+    assert block.best is not None
+    return block.best
 
 
-def put(tree: _Tree, index: np.ndarray, values: _Tree) -> _Tree:
-    """A batch with the elements at ``index`` replaced."""
+class _Block:
+    """Programs and the best answers to them so far."""
 
-    def replaced(x: Any, new: Any) -> np.ndarray:
-        out = np.array(x)
-        out[index] = new
-        return out
+    def __init__(self, programs: Program, gap: float) -> None:
+        self.programs, self.gap = programs, gap
+        self.best: Relaxed | None = None
+        self.missed = np.arange(len(programs.gap))
 
-    done: _Tree = jax.tree.map(replaced, tree, values)
-    return done
+    def some(self, index: np.ndarray) -> Program:
+        """The programs at these positions."""
+        return self.programs if len(index) == len(self.programs.gap) else take(self.programs, index)
+
+    def keep(self, index: np.ndarray, answers: Relaxed) -> None:
+        """Keep the better of these answers and those before."""
+        if self.best is None:
+            self.best = answers
+        else:
+            better = np.flatnonzero(answers.gap < self.best.gap[index])
+            self.best = put(self.best, index[better], take(answers, better))
+        self.missed = np.flatnonzero(self.best.gap > self.gap)
+
+    def follow(
+        self, start: Callable[[Program, float, int], State], shrink: float, stages: tuple[int, ...]
+    ) -> None:
+        """Follow paths for what missed the gap; after each stage only what missed it goes on."""
+        index = self.missed
+        if not index.size:
+            return
+        paths = start(self.programs, shrink, 0)
+        if index.size < len(self.programs.gap):
+            paths = take(paths, index)
+        for steps in stages:
+            paths = paths._replace(max_steps=0 * paths.max_steps + steps)
+            answers, paths = in_chunks(decompose, self.some(index), paths)
+            self.keep(index, answers)
+            resisting = np.flatnonzero(answers.gap > self.gap)
+            index, paths = index[resisting], take(paths, resisting)
+            if not index.size:
+                return

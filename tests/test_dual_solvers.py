@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from jaxedge import solve
+from jaxedge.chunks import in_chunks, put, take
 from jaxedge.design import Design
 from jaxedge.designs import programs_of_each
 from jaxedge.integers import integer_prices, solve_integer
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import RELAXED_GAP, decompose, in_chunks, put, solve_relaxed, take
+from jaxedge.solve import RELAXED_GAP, decompose, solve_relaxed
 from jaxedge.solvers import dual_bisection
 from jaxedge.solvers.roots import bracketed_root, decreasing_roots
 
@@ -27,6 +28,11 @@ def programs(tightness=0.0):
     """Sampled programs, feasible with few exceptions."""
     drawn = sample_batch(jax.random.key(21), COUNT, DEVICES, tightness=tightness)
     return in_chunks(programs_of_each, jax.tree.map(jnp.asarray, drawn))
+
+
+def decomposed(batch, shrink, steps):
+    """Judged answers after so many steps."""
+    return in_chunks(decompose, batch, solve.begin(batch, shrink, steps))[0]
 
 
 @jax.jit
@@ -45,7 +51,7 @@ def _assert_agrees(newton, bisected):
 
 @pytest.mark.parametrize("tightness", [0.0, 0.7])
 def test_newton_and_bisection_reach_the_same_dual_value(tightness):
-    newton = decompose(programs(tightness), *CAREFUL)
+    newton = decomposed(programs(tightness), *CAREFUL)
     slow = _bisected(programs(tightness))
     _assert_agrees(newton.lower_bound, slow.lower_bound)
     # Both find the price of each budget, not only the value.
@@ -57,36 +63,36 @@ def test_newton_and_bisection_reach_the_same_dual_value(tightness):
 
 
 def test_fast_and_careful_steps_reach_the_same_dual_value():
-    fast, careful = (decompose(programs(), *how) for how in (FAST, CAREFUL))
+    fast, careful = (decomposed(programs(), *how) for how in (FAST, CAREFUL))
     np.testing.assert_allclose(fast.lower_bound, careful.lower_bound, rtol=1e-7)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_first_attempt_cut_short_is_retried(monkeypatch, steps):
     usual = solve_relaxed(programs())
-    monkeypatch.setattr(solve, "FIRST_ATTEMPT", (0.1, steps))
-    assert np.mean(decompose(programs(), 0.1, steps).gap > RELAXED_GAP) > 0.9
+    monkeypatch.setattr(solve, "FIRST_STEPS", (steps,))
+    assert np.mean(decomposed(programs(), 0.1, steps).gap > RELAXED_GAP) > 0.9
     retried = solve_relaxed(programs())
     assert np.all(retried.gap <= RELAXED_GAP)
     np.testing.assert_allclose(retried.lower_bound, usual.lower_bound, rtol=RELAXED_GAP)
 
 
 def test_bisection_stands_in_where_newton_gives_nothing(monkeypatch):
-    def nothing(batch, shrink, max_steps):
-        del shrink, max_steps
-        answer = decompose(batch, 0.1, 1)
-        return dataclasses.replace(answer, lower_bound=jnp.full_like(answer.lower_bound, -jnp.inf))
+    def nothing(batch, paths):
+        answer, paths = decompose(batch, paths)
+        nowhere = np.full_like(answer.lower_bound, -np.inf)
+        return dataclasses.replace(answer, lower_bound=nowhere), paths
 
     monkeypatch.setattr(solve, "decompose", nothing)
-    assert np.all(np.isinf(solve_relaxed(programs(), exhaustive=False).gap))
+    assert np.all(np.isinf(solve_relaxed(programs(), attempts=solve.NEWTON_ATTEMPTS).gap))
     repaired = solve_relaxed(programs())
     assert np.all(np.isfinite(repaired.gap))
-    _assert_agrees(decompose(programs(), *CAREFUL).lower_bound, repaired.lower_bound)
+    _assert_agrees(decomposed(programs(), *CAREFUL).lower_bound, repaired.lower_bound)
 
 
 def test_every_dual_value_certifies_every_other_design():
     """Weak duality across solvers: no bound of one is above the design of another."""
-    answers = [decompose(programs(), *FAST), decompose(programs(), 0.1, 5), _bisected(programs())]
+    answers = [decomposed(programs(), *FAST), decomposed(programs(), 0.1, 5), _bisected(programs())]
     least = np.min([answer.design.value for answer in answers], axis=0)
     assert np.max([answer.lower_bound - least for answer in answers]) <= 1e-12
 

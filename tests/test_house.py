@@ -21,7 +21,7 @@ PACKAGE = ROOT / "jaxedge"
 # Bottom up: a module imports only from its own room and the rooms above it in this list.
 # A package's name stands for its modules.
 ROOMS = {
-    "tools": "units choices quantities text_table progress output_files figure_style "
+    "tools": "chunks units choices quantities text_table progress output_files figure_style "
     "compilation_cache",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
     "sampling presets stacking parameter_ranges",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxedge import presets
+from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import programs_of_each
 from jaxedge.pipeline import shadow_prices
 from jaxedge.sampling import sample_batch
@@ -19,7 +20,6 @@ from jaxedge.sensitivity import (
     solved,
     value_and_grad,
 )
-from jaxedge.solve import in_chunks, take
 from jaxedge.validation import validate
 from tests.refined_optima import moved, refined_bounds
 

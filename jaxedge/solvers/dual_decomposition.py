@@ -15,32 +15,36 @@ system, without LAPACK.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
-from jaxedge.certificates import lower_bound, ray_values
+from jaxedge.certificates import ray_values
 from jaxedge.program import Program
 from jaxedge.responses import (
     Prices,
     Send,
     Work,
-    respond,
     respond_computing,
     respond_transmission,
 )
 
+COLD, WARM = 0.1, 1e-3
+"""Softness, and a third of the distance to the dual's value, at which a path begins: from prices
+that are a guess, and from those of a neighbour."""
+_FAST = 0.2
+"""Shrink factors up to this one make the barrier fall faster than linearly."""
 _MAX_STEP = 3.0
 """Largest change of a price's logarithm in one iteration."""
 _GAP = 1e-8
 """Relative difference of the dual value and the path at which the prices are taken as optimal."""
 _CHANGE = 1e-9
 """Change of the prices in a step below which they are taken as settled."""
-_HOT, _COLD, _COOLING = 0.3, 1e-3, 0.75
-_INTEGER_STEPS = 30
+_LEAST_SHARE = 1e-30
+"""Of all prices, for a price of zero, which has no logarithm."""
 _LEAST_SOFTNESS = 1e-8
 """Softness that is kept: it makes the split of the price of time unique where a device at all its
 limits does not react to its price."""
@@ -62,6 +66,11 @@ class State(NamedTuple):
     dual_value: Array
     change: Array
     steps: Array
+    """Iterations taken."""
+    max_steps: Array
+    """Iterations allowed."""
+    shrink: Array
+    """Factor in (0, 1) of the barrier in a full step: 0.1 is fast, 0.5 is careful."""
 
 
 class Blur(NamedTuple):
@@ -288,8 +297,20 @@ def _room(value: Array, step: Array) -> Array:
     return jnp.minimum(jnp.min(jnp.where(step < 0, -0.99 * value / step, 1.0), axis=0), 1.0)
 
 
-def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) -> State:
+def _shrinks(s: State) -> tuple[Array, Array]:
+    """Factors of barrier and softness in a full step."""
+    fast = s.shrink <= _FAST
+    size = s.barrier / jnp.abs(s.theta)
+
+    def factor(distance: Array) -> Array:
+        return jnp.where(fast, jnp.minimum(s.shrink, jnp.sqrt(distance)), s.shrink)
+
+    return factor(size), factor(s.softness)
+
+
+def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
     """One damped Newton step along the central path, which a full step shortens by ``shrink``."""
+    shrink, soft_shrink = _shrinks(s)
     lam, nu = jnp.exp(s.log_lam), jnp.sum(jnp.exp(s.log_nu), axis=0)
     at = _evaluate(program, blur, s.log_lam, s.log_nu)
     d = _device_steps(s, at)
@@ -329,105 +350,105 @@ def iterate(program: Program, s: State, shrink: ArrayLike, blur: Blur = _EXACT) 
         weights=new_weights,
         slacks=new_slacks,
         barrier=jnp.maximum(barrier, 1e-2 * _GAP * jnp.abs(theta)),
-        softness=jnp.maximum(shrink * s.softness, _LEAST_SOFTNESS),
+        softness=jnp.maximum(soft_shrink * s.softness, _LEAST_SOFTNESS),
         dual_value=jnp.min(rays.value, axis=0),
         change=lam * jnp.abs(root[0]) + jnp.abs(root[1]),
         steps=s.steps + 1,
+        max_steps=s.max_steps,
+        shrink=s.shrink,
     )
 
 
-def state_at(program: Program, log_lam: Array, log_nu: Array, blur: Blur = _EXACT) -> State:
-    """A central-path iterate at the given log prices."""
-    at = _evaluate(program, blur, log_lam, log_nu)
+def begin(prices: Prices, softness: float, shrink: float, max_steps: int, xp: Any = jnp) -> State:
+    """A path to begin at given prices; `advance` works out the rest of its state.
+
+    Args:
+        prices: with any trailing batch axes; zeros are taken as small.
+        softness: `COLD` or `WARM`.
+        shrink: of the barrier in a full step.
+        max_steps: iterations allowed.
+        xp: numpy for arrays on the host, or jax.numpy.
+    """
+    energy, times = prices.energy, prices.device_time
+    least = _LEAST_SHARE * (energy + xp.sum(times, axis=0)) + np.finfo(energy.dtype).tiny
+    new = xp.full_like(energy, np.nan)
+    rays = xp.stack([new] * 4)
+    return State(
+        log_lam=xp.log(xp.maximum(energy, least)),
+        log_nu=xp.log(xp.maximum(times, least / times.shape[0])),
+        log_round=new,
+        theta=new,
+        weights=rays,
+        slacks=rays,
+        barrier=new,
+        softness=xp.full_like(energy, softness),
+        dual_value=xp.full_like(energy, -np.inf),
+        change=xp.full_like(energy, np.inf),
+        steps=xp.zeros_like(energy, int),
+        max_steps=xp.full_like(energy, max_steps, int),
+        shrink=xp.full_like(energy, shrink),
+    )
+
+
+def even_prices(program: Program) -> Prices:
+    """The prices of a design limited by computing alone, (1/3, 2/3), split evenly.
+
+    Args:
+        program: on the host, with any trailing batch axes.
+    """
+    energy: Any = np.full_like(program.gap, 1 / 3)
+    times: Any = np.full_like(program.devices.work, 2 / 3 / program.devices.work.shape[0])
+    return Prices(energy=energy, device_time=times)
+
+
+def filled(program: Program, s: State, blur: Blur = _EXACT) -> State:
+    """The state on the central path at prices where a path begins."""
+    at = _evaluate(program, blur, s.log_lam, s.log_nu)
     fine_cost = jnp.sum(at.devices.cost, axis=0) + at.broadcast.cost
-    idle = program.gap - jnp.exp(log_lam) - jnp.sum(jnp.exp(log_nu), axis=0)
+    nus = jnp.exp(s.log_nu)
+    nu = jnp.sum(nus, axis=0)
+    idle = program.gap - jnp.exp(s.log_lam) - nu
     value = ray_values(program, at.server.cost, fine_cost, idle)
     least = jnp.min(value, axis=0)
-    theta = least - 0.3 * jnp.abs(least)
+    theta = least - 3 * s.softness * jnp.abs(least)
     weights = 1 / (value - theta) / jnp.sum(1 / (value - theta), axis=0)
-    return State(
-        log_lam=log_lam,
-        log_nu=log_nu,
-        log_round=jnp.mean(jnp.log(at.devices.time), axis=0),
+    return s._replace(
+        log_round=jnp.log(jnp.sum(nus * at.devices.time, axis=0) / nu),
         theta=theta,
         weights=weights,
         slacks=value - theta,
         barrier=jnp.mean(weights * (value - theta), axis=0),
-        softness=jnp.full_like(theta, 0.1),
-        dual_value=jnp.full_like(theta, -jnp.inf),
-        change=jnp.full_like(theta, jnp.inf),
-        steps=jnp.zeros_like(theta, int),
     )
 
 
-def initial_state(program: Program) -> State:
-    """The prices of a design limited by computing alone, (1/3, 2/3), split evenly."""
-    count = program.devices.work.shape[0]
-    log_lam = jnp.full_like(program.gap, -jnp.log(3.0))
-    log_nu = jnp.full_like(program.devices.work, jnp.log(2 / 3) - jnp.log(1.0 * count))
-    return state_at(program, log_lam, log_nu)
+def prices_at(s: State) -> Prices:
+    """The prices of an iterate."""
+    return Prices(energy=jnp.exp(s.log_lam), device_time=jnp.exp(s.log_nu))
 
 
-def solve_prices(program: Program, shrink: ArrayLike, max_steps: ArrayLike) -> Prices:
-    """Prices that maximise the dual of a feasible scalar program.
+def advance(program: Program, state: State) -> State:
+    """Follow the central path of the dual until it ends or the allowed steps are taken.
 
     Args:
-        program: scalar program; batching is vmap.
-        shrink: () factor in (0, 1) of the barrier in a full step: 0.1 is fast, 0.5 is careful.
-        max_steps: () integer limit on the iterations.
+        program: feasible scalar program, or one with trailing batch axes.
+        state: from `begin`, or from an earlier call with more steps allowed.
 
     Returns:
-        The prices; the certificate tells how good they are.
+        The state arrived at; the certificate of its prices tells how good they are.
     """
 
     def alive(s: State) -> Array:
         close = jnp.abs(s.dual_value - s.theta) <= 4 * _GAP * jnp.abs(s.theta)
         settled = close & (s.barrier <= _GAP * jnp.abs(s.theta)) & (s.change <= _CHANGE)
-        return ~settled & (s.steps < max_steps) & jnp.isfinite(s.theta)
+        return ~settled & (s.steps < s.max_steps) & jnp.isfinite(s.theta)
 
-    def advance(s: State) -> State:
-        moves, moved = alive(s), iterate(program, s, shrink)
-        kept: State = jax.tree.map(lambda new, old: jnp.where(moves, new, old), moved, s)
+    def chosen(which: Array, a: State, b: State) -> State:
+        kept: State = jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
         return kept
 
-    s = jax.lax.while_loop(lambda s: jnp.any(alive(s)), advance, initial_state(program))
-    return Prices(energy=jnp.exp(s.log_lam), device_time=jnp.exp(s.log_nu))
-
-
-def integer_prices(program: Program, start: Prices) -> tuple[Prices, Array]:
-    """Prices of a high Lagrangian bound for integer batches, and that bound.
-
-    The integer dual has kinks; Newton follows a smoothed one, whose batches are soft minima over
-    the two nearest integers, while the temperature falls. Every iterate is judged exactly.
-
-    Args:
-        program: scalar program; batching is vmap.
-        start: prices of the relaxed optimum.
-
-    Returns:
-        The best prices met and their lower bound, never below the bound at ``start``.
-    """
-    relaxed = respond(program, start)
-    scale = Blur(
-        program.server.variance / relaxed.server.batch,
-        program.devices.variance / relaxed.devices.batch,
+    start = chosen(state.steps == 0, filled(program, state), state)
+    return jax.lax.while_loop(
+        lambda s: jnp.any(alive(s)),
+        lambda s: chosen(alive(s), iterate(program, s), s),
+        start,
     )
-
-    def advance(i: Array, carry: tuple[State, Prices, Array]) -> tuple[State, Prices, Array]:
-        state, best, bound = carry
-        heat = jnp.maximum(_HOT * _COOLING**i, _COLD)
-        blur = jax.tree.map(lambda t: heat * t + jnp.finfo(t.dtype).tiny, scale)
-        state = iterate(program, state, 0.5, blur)
-        prices = Prices(energy=jnp.exp(state.log_lam), device_time=jnp.exp(state.log_nu))
-        value = lower_bound(program, prices, integer=True)
-        better = value > bound
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), prices, best)
-        return state, best, jnp.maximum(value, bound)
-
-    tiny = jnp.finfo(program.gap.dtype).tiny
-    log_lam = jnp.log(jnp.maximum(start.energy, tiny**0.1))
-    log_nu = jnp.log(jnp.maximum(start.device_time, tiny**0.1))
-    bound = lower_bound(program, start, integer=True)
-    carry = (state_at(program, log_lam, log_nu), start, bound)
-    _, best, bound = jax.lax.fori_loop(0, _INTEGER_STEPS, advance, carry)
-    return best, bound
