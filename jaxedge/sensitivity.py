@@ -18,14 +18,14 @@ import numpy as np
 from jax import Array
 
 from jaxedge.cheapest import cheapest_of_each, fewest
-from jaxedge.chunks import in_chunks, take
+from jaxedge.chunks import in_chunks, put, take
 from jaxedge.designs import programs_of_each
 from jaxedge.envelope import lagrangian, saddle_of
 from jaxedge.formulation import two_stage_program
 from jaxedge.program import Program
 from jaxedge.scenario import FIELDS, SECTIONS, Field, Scenario
 from jaxedge.solve import NEWTON_ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
-from jaxedge.solvers.dual_decomposition import solve_prices
+from jaxedge.solvers.dual_paths import solve_prices
 from jaxedge.validation import validate_batch
 
 _GRADIENT_GAP = 3e-9

@@ -17,8 +17,9 @@ from jaxedge.chunks import BatchLast, in_chunks, put, take
 from jaxedge.design import Design, design_from_responses
 from jaxedge.program import Program
 from jaxedge.responses import Prices, respond
-from jaxedge.solvers import GAPS, SOLVERS, dual_bisection, dual_decomposition
-from jaxedge.solvers.dual_decomposition import COLD, WARM, State
+from jaxedge.solvers import GAPS, SOLVERS, dual_bisection, dual_decomposition, dual_paths
+from jaxedge.solvers.dual_decomposition import State
+from jaxedge.solvers.dual_paths import COLD, WARM
 
 RELAXED_GAP = GAPS[SOLVERS[0]]
 """Certified relative gap at which a relaxed answer counts as optimal."""
@@ -126,9 +127,9 @@ def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | Non
         prices: to begin from, of an earlier answer or a neighbour's.
     """
     last, known = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, -1), (programs, prices))
-    start = dual_decomposition.even_prices(last) if known is None else known
+    start = dual_paths.even_prices(last, np) if known is None else known
     softness = COLD if known is None else WARM
-    paths = dual_decomposition.begin(start, softness, shrink, max_steps, xp=np)
+    paths = dual_paths.begin(start, softness, shrink, max_steps, xp=np)
     back: State = jax.tree.map(lambda x: np.moveaxis(x, -1, 0), paths)
     return back
 

@@ -15,11 +15,10 @@ system, without LAPACK.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxedge.certificates import ray_values
@@ -32,9 +31,6 @@ from jaxedge.responses import (
     respond_transmission,
 )
 
-COLD, WARM = 0.1, 1e-3
-"""Softness, and a third of the distance to the dual's value, at which a path begins: from prices
-that are a guess, and from those of a neighbour."""
 _FAST = 0.2
 """Shrink factors up to this one make the barrier fall faster than linearly."""
 _MAX_STEP = 3.0
@@ -43,8 +39,6 @@ _GAP = 1e-8
 """Relative difference of the dual value and the path at which the prices are taken as optimal."""
 _CHANGE = 1e-9
 """Change of the prices in a step below which they are taken as settled."""
-_LEAST_SHARE = 1e-30
-"""Of all prices, for a price of zero, which has no logarithm."""
 _LEAST_SOFTNESS = 1e-8
 """Softness that is kept: it makes the split of the price of time unique where a device at all its
 limits does not react to its price."""
@@ -359,48 +353,6 @@ def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
     )
 
 
-def begin(prices: Prices, softness: float, shrink: float, max_steps: int, xp: Any = jnp) -> State:
-    """A path to begin at given prices; `advance` works out the rest of its state.
-
-    Args:
-        prices: with any trailing batch axes; zeros are taken as small.
-        softness: `COLD` or `WARM`.
-        shrink: of the barrier in a full step.
-        max_steps: iterations allowed.
-        xp: numpy for arrays on the host, or jax.numpy.
-    """
-    energy, times = prices.energy, prices.device_time
-    least = _LEAST_SHARE * (energy + xp.sum(times, axis=0)) + np.finfo(energy.dtype).tiny
-    new = xp.full_like(energy, np.nan)
-    rays = xp.stack([new] * 4)
-    return State(
-        log_lam=xp.log(xp.maximum(energy, least)),
-        log_nu=xp.log(xp.maximum(times, least / times.shape[0])),
-        log_round=new,
-        theta=new,
-        weights=rays,
-        slacks=rays,
-        barrier=new,
-        softness=xp.full_like(energy, softness),
-        dual_value=xp.full_like(energy, -np.inf),
-        change=xp.full_like(energy, np.inf),
-        steps=xp.zeros_like(energy, int),
-        max_steps=xp.full_like(energy, max_steps, int),
-        shrink=xp.full_like(energy, shrink),
-    )
-
-
-def even_prices(program: Program) -> Prices:
-    """The prices of a design limited by computing alone, (1/3, 2/3), split evenly.
-
-    Args:
-        program: on the host, with any trailing batch axes.
-    """
-    energy: Any = np.full_like(program.gap, 1 / 3)
-    times: Any = np.full_like(program.devices.work, 2 / 3 / program.devices.work.shape[0])
-    return Prices(energy=energy, device_time=times)
-
-
 def filled(program: Program, s: State, blur: Blur = _EXACT) -> State:
     """The state on the central path at prices where a path begins."""
     at = _evaluate(program, blur, s.log_lam, s.log_nu)
@@ -431,7 +383,7 @@ def advance(program: Program, state: State) -> State:
 
     Args:
         program: feasible scalar program, or one with trailing batch axes.
-        state: from `begin`, or from an earlier call with more steps allowed.
+        state: from `dual_paths.begin`, or from an earlier call with more steps allowed.
 
     Returns:
         The state arrived at; the certificate of its prices tells how good they are.

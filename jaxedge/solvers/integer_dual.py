@@ -10,14 +10,13 @@ from jaxedge.certificates import lower_bound
 from jaxedge.program import Program
 from jaxedge.responses import Prices, respond
 from jaxedge.solvers.dual_decomposition import (
-    COLD,
     Blur,
     State,
-    begin,
     filled,
     iterate,
     prices_at,
 )
+from jaxedge.solvers.dual_paths import COLD, begin
 
 _HOT, _COLD, _COOLING = 0.3, 1e-3, 0.75
 _STEPS, _SHRINK = 30, 0.5
