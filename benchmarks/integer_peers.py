@@ -23,10 +23,10 @@ from peers import left_out, parameters
 from peers.scip import GAP, VARIANTS, Found, solve_one
 
 from jaxedge import compilation_cache
+from jaxedge.chunks import take
 from jaxedge.planning import answer_batch
 from jaxedge.sampling import sample_batch
 from jaxedge.scenario import Scenario
-from jaxedge.solve import take
 
 SIZES = (2, 10)
 TIGHTNESS = 0.5

@@ -19,6 +19,7 @@ import numpy as np
 import records
 
 from jaxedge.active_limits import active_limits
+from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import programs_of_each
 from jaxedge.optimality import refined, starting_point
 from jaxedge.program import Program
@@ -31,7 +32,7 @@ from jaxedge.sensitivity import (
     solved,
     with_field,
 )
-from jaxedge.solve import Relaxed, in_chunks, judge, solve_relaxed, take
+from jaxedge.solve import Relaxed, judge, solve_relaxed
 
 STEP, CERTAIN, NOTICED = 1e-4, 1e-10, 1e-3
 """Relative step; gap of the optima that are differenced; elasticities that count as such."""

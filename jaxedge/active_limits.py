@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.chunks import in_chunks
 from jaxedge.program import Computing, Program, Transmission
 from jaxedge.scenario import Scenario
-from jaxedge.solve import Relaxed, in_chunks
+from jaxedge.solve import Relaxed
 
 _TOLERANCE = 1e-9
 """Relative distance to a limit."""

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from jaxedge.active_limits import active_limits
+from jaxedge.chunks import in_chunks
 from jaxedge.designs import programs_of_each, repeated
 from jaxedge.scenario import FIELDS, Field, Scenario
 from jaxedge.sensitivity import field_value, gradients_of_valid, solved, with_field
-from jaxedge.solve import in_chunks
 
 REACH = 1e-3
 """Relative change of a parameter to either side."""

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from jaxedge import presets
+from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import programs_of_each, repeated
 from jaxedge.formulation import allocation_of
 from jaxedge.kinks import both_sides
 from jaxedge.scenario import FIELDS
 from jaxedge.sensitivity import elasticities, solved, with_field
-from jaxedge.solve import in_chunks, take
 from jaxedge.system.energy import energy
 from jaxedge.validation import validate, validate_batch
 
