@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxedge import global_measures
@@ -25,12 +26,14 @@ from jaxedge.quantities import number, percent
 from jaxedge.scenario import Scenario
 from jaxedge.sensitivity import value_and_grad
 from jaxedge.text_table import aligned, paragraph
-from jaxedge.validation import validate
+from jaxedge.validation import validate, validate_batch
 
 METHODS = {"sobol": "total_order", "morris": "mu_star", "derivative": "total_order_bound"}
 """Method -> the measure that its table is ranked by."""
 SAMPLES = {"sobol": 256, "morris": 32, "derivative": 256}
 """Method -> its samples unless asked otherwise; trajectories for Morris."""
+
+_SECOND = "interior-point"
 
 Evaluate = Callable[[Scenario], tuple[np.ndarray, np.ndarray]]
 """Stacked scenarios -> bounds (B,), nan where there is none, and bool (B,) where infeasible."""
@@ -116,9 +119,16 @@ def _cell(measure: Measure, i: int) -> str:
 
 
 def relaxed_bounds(scenarios: Scenario) -> tuple[np.ndarray, np.ndarray]:
-    """Relaxed optimal bounds (B,) of stacked scenarios, and which (B,) are proven infeasible."""
+    """Relaxed optimal bounds (B,) of stacked scenarios, and which (B,) are proven infeasible.
+
+    What the dual decomposition fails on, some in ten thousand, the interior point is asked again.
+    """
     answers = answer_batch(scenarios, relaxed=True)
-    return answers.bound, answers.is_(Status.INFEASIBLE)
+    bounds, failed = np.array(answers.bound), np.flatnonzero(answers.is_(Status.FAILED))
+    if failed.size:
+        again: Scenario = jax.tree.map(lambda leaf: leaf[failed], validate_batch(scenarios))
+        bounds[failed] = answer_batch(again, relaxed=True, solver=_SECOND).bound
+    return bounds, answers.is_(Status.INFEASIBLE)
 
 
 def global_sensitivity(
@@ -242,7 +252,7 @@ class _Study:
             raise ValueError(
                 f"ranges: {absent} of {len(bounds)} designs ({percent(absent / len(bounds))}) are "
                 f"infeasible or not certified ({percent(infeasible_share)} proven infeasible): "
-                "narrow the ranges, or say with infeasible_as which bound they count as"
+                "narrow the ranges; infeasible_as says which bound infeasible designs count as"
             )
         self.bounds, self.infeasible_share = bounds, infeasible_share
 

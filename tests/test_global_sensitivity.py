@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import re
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from jaxedge import presets
+from jaxedge.answers import STATUSES
 from jaxedge.global_sensitivity import global_sensitivity, relaxed_bounds
 from jaxedge.parameter_ranges import load_ranges, ranges_of, scenarios_at
 from jaxedge.sensitivity import value_and_grad
@@ -150,6 +152,24 @@ def test_uncertified_bounds_are_never_averaged():
     for value in (None, 1.0):
         with pytest.raises(ValueError, match=r"1 of 64 designs .* infeasible or not certified"):
             global_sensitivity(SMALL, ranges, samples=16, evaluate=failing, infeasible_as=value)
+
+
+def test_what_one_solver_fails_on_another_is_asked(monkeypatch):
+    energies = np.array([300.0, 400.0, 500.0])
+    batch = jax.tree.map(lambda leaf: np.stack([leaf] * 3), SMALL)
+    asked = []
+
+    def answers(scenarios, *, relaxed, solver=None):
+        asked.append(np.asarray(scenarios.energy_budget).tolist())
+        codes = np.array([0, 3, 2] if solver is None else [0])
+        bounds = np.where(codes == 0, scenarios.energy_budget, np.nan)
+        return types.SimpleNamespace(bound=bounds, is_=lambda s: codes == STATUSES.index(s))
+
+    monkeypatch.setattr("jaxedge.global_sensitivity.answer_batch", answers)
+    bounds, infeasible = relaxed_bounds(dataclasses.replace(batch, energy_budget=energies))
+    assert asked == [[300, 400, 500], [400]]
+    np.testing.assert_array_equal(bounds, [300, 400, np.nan])
+    assert list(infeasible) == [False, False, True]
 
 
 def test_infeasible_scenarios_are_told_from_others():
