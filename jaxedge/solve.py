@@ -15,6 +15,7 @@ from jax import Array
 from jaxedge.certificates import bound_from_responses
 from jaxedge.chunks import BatchLast, in_chunks, put, take
 from jaxedge.design import Design, design_from_responses
+from jaxedge.lanes import map_lanes
 from jaxedge.program import Program
 from jaxedge.responses import Prices, respond
 from jaxedge.solvers import GAPS, SOLVERS, dual_bisection, dual_decomposition, dual_paths
@@ -38,6 +39,9 @@ _WARM_STEPS = (0, 8, 10)
 """From known prices: they may do as they are."""
 _BLOCK = 1 << 14
 """Programs whose paths are kept at a time."""
+
+_LANES = 64
+"""Programs side by side in the solvers of small matrices (`benchmarks/solvers.py`)."""
 
 _Tree = TypeVar("_Tree")
 
@@ -107,14 +111,16 @@ def _judged(solver: str) -> Callable[[Program], Relaxed]:
     if solver == "interior-point":
         from jaxedge.solvers.program_arrow import interior_point_prices
 
-        return jax.jit(jax.vmap(lambda p: judge(p, interior_point_prices(p))))
-    from jaxedge.log_program import find
+        def found(program: Program) -> Relaxed:
+            return judge(program, interior_point_prices(program))
+    else:
+        from jaxedge.log_program import find
 
-    def found(program: Program) -> Relaxed:
-        answer = find(program)
-        return judge(program, answer.prices, answer.design)
+        def found(program: Program) -> Relaxed:
+            answer = find(program)
+            return judge(program, answer.prices, answer.design)
 
-    return jax.jit(jax.vmap(found))
+    return jax.jit(map_lanes(found, width=_LANES))
 
 
 def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | None = None) -> State:

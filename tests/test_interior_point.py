@@ -122,12 +122,14 @@ def _programs(count, size, tightness):
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(two_stage_program))(scenarios))
 
 
-@pytest.mark.parametrize("count", [1, 3, 10])
-def test_prices_of_sampled_programs_are_certified(count):
-    loose, tight = _programs(count, 96, 0.0), _programs(count, 32, 0.9)
-    programs = jax.tree.map(lambda a, b: np.concatenate([a, b]), loose, tight)
-    answer = jax.jit(jax.vmap(lambda p: judge(p, interior_point_prices(p))))(programs)
-    assert np.mean(answer.gap <= 1e-6) >= 0.99
+@pytest.mark.parametrize("count", [1, 10, 50])
+def test_sampled_programs_are_certified_near_infeasible_or_slack(count):
+    parts = [_programs(count, 32, tightness) for tightness in (0.0, 1.0)]
+    programs = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    best, found = solve_relaxed(programs), solve_relaxed(programs, solver="interior-point")
+    known = best.gap <= 1e-6
+    assert np.mean(known) >= 0.9
+    assert np.all(found.gap[known] <= 1e-6)
 
 
 def test_the_primal_optimum_is_that_of_the_dual_decomposition():

@@ -16,13 +16,18 @@ devices' times are the dual's prices.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxedge.certificates import lower_bound
+from jaxedge.design import recover
 from jaxedge.program import Computing, Program, Transmission
 from jaxedge.responses import Prices, respond_computing, respond_transmission
 from jaxedge.solvers.arrow import ArrowProblem, Terms, Variables
+from jaxedge.solvers.dual_bisection import device_log_time
 from jaxedge.solvers.interior_point import InteriorPoint, KktPoint, solve
+from jaxedge.solvers.roots import decreasing_roots
 
 _MARGIN = 1e-8
 """Relative widening of every box, so that a fixed batch, clock or power has an interior."""
@@ -32,6 +37,13 @@ _TOLERANCE = 1e-10
 """Of the prices' problem: prices of fast devices are small numbers."""
 _NOISE = 1e-7
 """Share of the price of time below which a difference of prices means nothing."""
+_TILT = 1e-9
+"""Slope of log time in log price by which a device that does not react keeps its price."""
+_REACH = 20.0
+"""Greatest change of the logarithm of a device's price in the polish."""
+_LEAST_PRICE = 1e-30
+_ROUND_TIME = 6
+"""Position of R among the shared variables."""
 _DEVICE_TIME = 0
 """Position of C_k + U_k <= R among the local rows."""
 
@@ -212,9 +224,43 @@ def prices_of(program: Program, answer: KktPoint) -> Prices:
     return Prices(energy=lam, device_time=jnp.where(dearest, told + rest, told))
 
 
+def polished(program: Program, answer: KktPoint) -> Prices:
+    """The dual's prices at an answer, split anew among the devices where that certifies more.
+
+    At the answer's energy price and round time each device's price of time is the root at which it
+    takes that time; what its sum misses of the price of time is the dearest device's. A device at
+    all its limits, whose time tells nothing, keeps its multiplier.
+    """
+    first = prices_of(program, answer)
+    z, shared = answer.multipliers, answer.variables.shared
+    lam, nus = first.energy, jnp.maximum(z.blocks[:, _DEVICE_TIME], _LEAST_PRICE)
+    log_round = jnp.log(shared[_ROUND_TIME] / _mix(program, shared)[1])
+    start = jnp.log(nus)
+
+    def excess(log_nu: Array) -> Array:
+        time = device_log_time(program, lam, log_nu, integer=False)
+        return time - log_round - _TILT * (log_nu - start)
+
+    roots = decreasing_roots(
+        excess, start - _REACH, start + _REACH, start, tolerance=1e-12, max_steps=40
+    )
+    split = jnp.exp(roots)
+    dearest = jnp.arange(nus.shape[0]) == jnp.argmax(nus)
+    rest = jnp.sum(nus) - jnp.sum(jnp.where(dearest, 0.0, split))
+    again = Prices(energy=lam, device_time=jnp.where(dearest, rest, split))
+    better = _certified(program, again) < _certified(program, first)
+    chosen: Prices = jax.tree.map(lambda a, b: jnp.where(better, a, b), again, first)
+    return chosen
+
+
+def _certified(program: Program, prices: Prices) -> Array:
+    """() the absolute gap at given prices."""
+    return recover(program, prices).value - lower_bound(program, prices)
+
+
 def interior_point_prices(program: Program) -> Prices:
     """Prices that maximise the dual of a feasible scalar program, by the interior point.
 
     Their certificate tells how good they are; a program that breaks the solver has NaN prices.
     """
-    return prices_of(program, solve_program(program, InteriorPoint(tolerance=_TOLERANCE)))
+    return polished(program, solve_program(program, InteriorPoint(tolerance=_TOLERANCE)))
