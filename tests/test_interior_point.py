@@ -122,7 +122,7 @@ def _programs(count, size, tightness):
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(two_stage_program))(scenarios))
 
 
-@pytest.mark.parametrize("count", [1, 10, 50])
+@pytest.mark.parametrize("count", [10, 50])
 def test_sampled_programs_are_certified_near_infeasible_or_slack(count):
     parts = [_programs(count, 32, tightness) for tightness in (0.0, 1.0)]
     programs = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
