@@ -21,6 +21,7 @@ from jaxedge.output_files import OutputFileError
 from jaxedge.sweeps import ledger, statistics, store, tasks
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
+from jaxedge.sweeps.layout import layout_of
 from jaxedge.sweeps.spec_files import from_sweep_tree, loads_json
 from jaxedge.validation import validate_batch
 from tests import sweep_stand_ins
@@ -257,6 +258,27 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(tmp_path, reduce):
     whole = subprocess.run([*words, str(tmp_path / "w.zarr"), reduce], cwd=ROOT)
     assert whole.returncode == 0
     assert tree_of(tmp_path / "s.zarr") == tree_of(tmp_path / "w.zarr")
+
+
+class Overtaken(tasks.Worker):
+    """A worker in which another thread's block takes the place of one as soon as that is kept."""
+
+    @property
+    def _block(self):
+        return self.kept
+
+    @_block.setter
+    def _block(self, block):
+        self.kept = block and ((32, 64), {"row": np.arange(32, 64)})
+
+
+def test_threads_of_one_process_do_not_mix_up_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "scenarios", lambda _, rows: rows)
+    monkeypatch.setattr(tasks, "computed", lambda rows, *_: {"row": rows})
+    sweep = checked(sweep_stand_ins.sweep())
+    worker = Overtaken(tmp_path, sweep, layout_of(sweep, 64))
+    for _ in range(2):
+        assert worker._rows(5, 50)["row"].tolist() == [*range(5, 50)]
 
 
 def test_a_finished_chunk_is_not_done_again(stand_in, tmp_path, monkeypatch):

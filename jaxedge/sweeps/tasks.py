@@ -80,13 +80,14 @@ class Worker:
         return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
 
     def _solved(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        if self._block is None or self._block[0] != (start, stop):
+        held = self._block  # threads of a process share the worker, so that it is read once
+        if held is None or held[0] != (start, stop):
             given = scenarios(self.sweep, np.arange(start, stop))
             found = computed(given, self._outputs, self._options)
             if self.sweep.reduced:
                 found = _with_classes(self.sweep, found)
-            self._block = (start, stop), found
-        return self._block[1]
+            held = self._block = (start, stop), found
+        return held[1]
 
     def _summaries(self, rows: dict[str, np.ndarray], cells: int) -> dict[str, Summary]:
         """Summary of every output over the draws of a task, by element and own dimension."""
