@@ -43,7 +43,7 @@ ROOMS = {
     "sweeps": "sweeps",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
-    "pareto_plots sweep_plots stored_sweeps sensitivity_table sensitivity_plot",
+    "pareto_plots sweep_plots sensitivity_table sensitivity_plot",
     "commands": "arguments console commands cli __main__",
 }
 UPWARD = {("answer", "report")}
@@ -51,8 +51,8 @@ UPWARD = {("answer", "report")}
 
 HEAVY = {
     "matplotlib": {"figure_style", "axes_style", "map_plots"},
-    "xarray": {"sweeps.store", "pareto_plots", "stored_sweeps"},
-    "zarr": {"sweeps.store", "stored_sweeps"},
+    "xarray": {"sweeps.store", "pareto_plots"},
+    "zarr": {"sweeps.store"},
     "distributed": {"sweeps.cluster"},
     "dask": set(),
     "flax": {"training.models"},

@@ -6,8 +6,11 @@ import warnings
 import pytest
 
 from jaxedge.cli import main
-from jaxedge.stored_sweeps import open_stored
+from jaxedge.sweeps import open_sweep
 from tests import hand_made_sweeps as made
+
+ATTRIBUTES = {"spec": "{}", "spec_sha256": "0"}
+"""By which a store is known as a sweep's; its ledger, which only writing needs, is left out."""
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +18,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweeps")
     with warnings.catch_warnings():  # Zarr's third format does not prescribe what is consolidated
         warnings.simplefilter("ignore")
-        made.budgets(8, 6).assign_attrs(spec="{}").to_zarr(path / "results", zarr_format=3)
+        made.budgets(8, 6).assign_attrs(ATTRIBUTES).to_zarr(path / "results", zarr_format=3)
         made.budgets(3, 3).to_zarr(path / "foreign", zarr_format=3)
     return path
 
@@ -29,7 +32,7 @@ def test_a_store_reads_back_as_it_was(folder):
     import xarray
 
     xarray.testing.assert_identical(
-        open_stored(folder / "results").load(), made.budgets(8, 6).assign_attrs(spec="{}")
+        open_sweep(folder / "results").load(), made.budgets(8, 6).assign_attrs(ATTRIBUTES)
     )
 
 
@@ -75,7 +78,9 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, capsys, words, message):
     assert sorted(folder.iterdir()) == before
 
 
-def test_what_is_not_installed_is_named(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "xarray", None)
+@pytest.mark.parametrize("package", ["xarray", "zarr"])
+def test_what_is_not_installed_is_named(capsys, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     assert main(["plot", "results"]) == 2
-    assert "needs xarray to be read: pip install 'jaxedge[sweep]'" in capsys.readouterr().err
+    told = f"sweeps need {package}, which is not installed: pip install 'jaxedge[sweep]'"
+    assert told in capsys.readouterr().err

@@ -64,12 +64,12 @@ def _place(text: str) -> tuple[str, str]:
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
     from jaxedge.figure_style import check_figure_path
-    from jaxedge.stored_sweeps import open_stored
+    from jaxedge.sweeps.store import open_sweep
 
     store = Path(options.store)
     output = options.output or f"{store.resolve().name}.pdf"
     check_figure_path(output)
-    dataset = open_stored(store)
+    dataset = open_sweep(store)
     from jaxedge.sweep_plots import plot_sweep
 
     plot_sweep(

@@ -28,7 +28,7 @@ def done_by(client: Any, path: str, digest: str, tasks: Iterator[Task]) -> Itera
         tasks: what to do.
 
     Raises:
-        ModuleNotFoundError: naming the extra, where Dask is absent.
+        ValueError: naming the extra, where Dask is absent.
         OSError: if no scheduler answers, or a task fails on every attempt.
     """
     distributed = _distributed()
@@ -62,7 +62,7 @@ def _distributed() -> Any:
         import distributed
 
         return distributed
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a cluster needs Dask: pip install 'jaxedge[cluster]'", name="distributed"
-        ) from error
+    except ModuleNotFoundError:
+        raise ValueError(
+            "a cluster needs Dask, which is not installed: pip install 'jaxedge[cluster]'"
+        ) from None

@@ -41,16 +41,16 @@ def needing_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"sweeps need {error.name}: pip install 'jaxedge[sweep]'", name=error.name
-        ) from error
+        raise ValueError(
+            f"sweeps need {error.name}, which is not installed: pip install 'jaxedge[sweep]'"
+        ) from None
 
 
 def zarr() -> Any:
     """The package, imported late.
 
     Raises:
-        ModuleNotFoundError: naming the extra.
+        ValueError: naming the extra.
     """
     with needing_extra():
         import zarr as package
@@ -239,10 +239,14 @@ def open_sweep(path: str | os.PathLike[str]) -> xarray.Dataset:
     """The dataset of a store, read when it is used; nan and -1 stand for chunks not finished.
 
     Raises:
-        ValueError: if there is no store of a sweep.
+        ValueError: if there is no store of a sweep, or xarray or Zarr is absent.
     """
-    if not is_ours(Path(path)):
-        raise ValueError(f"{os.fspath(path)}: is not the store of a sweep")
+    # A copy may lack the hidden ledger, which only writing needs.
+    if "spec_sha256" not in attributes(Path(path)):
+        raise ValueError(
+            f"{os.fspath(path)}: is not the store of a sweep: give the folder that one wrote"
+        )
+    zarr()
     with needing_extra():
         import xarray
     return xarray.open_zarr(path, chunks=None)
