@@ -1,13 +1,18 @@
-"""The pages on global sensitivities and figures do what they say."""
+"""The pages on global sensitivities, sweeps and figures do what they say."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from jaxedge.cli import main
 from jaxedge.parameter_ranges import ranges_of
 from jaxedge.sweep_plots import KINDS
+from jaxedge.sweeps import open_sweep
+from jaxedge.sweeps.axes import CHANNELS, LAWS
+from jaxedge.sweeps.outputs import OUTPUTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -34,11 +39,49 @@ def test_the_page_on_global_sensitivities_runs(capsys):
     assert len(ranges_of(tomllib.loads(ranges))) == 4
 
 
-def test_the_page_on_figures_runs(tmp_path, monkeypatch, capsys):
+SWEPT = """\
+0.4195
+('energy_budget',) ('energy_budget', 'quantile')
+seed: 0 in the store, 1 now
+True
+"""
+
+
+@pytest.mark.parametrize(
+    ("page", "files", "printed"),
+    [
+        ("plots.md", "bound.pdf cut.pdf", "[0 1 3]\n"),
+        ("sweeps.md", "results clustered spec.toml results.zarr bound.png cut.png", SWEPT),
+    ],
+    ids=["plots", "sweeps"],
+)
+def test_a_page_and_its_commands_run(tmp_path, monkeypatch, capsys, page, files, printed):
     monkeypatch.chdir(tmp_path)
-    names_of("plots.md")
-    assert {path.name for path in tmp_path.iterdir()} == {"bound.pdf", "cut.pdf"}
-    assert capsys.readouterr().out == "[0 1 3]\n"
+    monkeypatch.setenv("JAXEDGE_CACHE", "off")
+    names_of(page)
+    for spec in blocks(page, "toml"):
+        Path("spec.toml").write_text(spec, encoding="utf-8")
+    for line in "".join(blocks(page, "sh")).splitlines():
+        assert main(shlex.split(line, comments=True)[1:]) == 0, line
+    assert {path.name for path in tmp_path.iterdir()} == set(files.split())
+    assert capsys.readouterr().out == printed
+    stored = [open_sweep(path).load() for path in tmp_path.iterdir() if path.is_dir()]
+    assert all(dataset.identical(stored[0]) for dataset in stored)
+
+
+@pytest.mark.parametrize("item", OUTPUTS.values(), ids=OUTPUTS)
+def test_every_output_is_listed_with_its_unit(item):
+    text = (DOCS / "sweeps.md").read_text(encoding="utf-8")
+    (names, units) = re.search(rf"^\|(.*`{item.name}`.*?)\|(.*?)\|", text, re.MULTILINE).groups()
+    names, units = re.findall("`(.*?)`", names), units.strip().split(", ")
+    assert units[names.index(item.name) % len(units)] == (
+        "flags" * (item.name == "status") or item.unit
+    )
+
+
+@pytest.mark.parametrize("name", [*LAWS, *CHANNELS])
+def test_every_law_is_described(name):
+    assert f"`{name}`" in (DOCS / "sweeps.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", KINDS)
