@@ -46,12 +46,13 @@ def methods(smallest: bool) -> dict[str, Callable[[Program], tuple[Any, Any]]]:
         return solved
 
     found = {solver: of(solver) for solver in SOLVERS}
+    if smallest:
+        return found
     for name, direction in {OPTAX: "lbfgs", ADAM: "adam"}.items():
         found[name] = _uncertified(
             lambda p, d=direction: find(p, settings_for_logs(direction=d)).design.value
         )
-    if not smallest:
-        found[BASELINE] = _uncertified(lambda p: plan_by_approximation(p).value)
+    found[BASELINE] = _uncertified(lambda p: plan_by_approximation(p).value)
     return found
 
 

@@ -14,7 +14,7 @@ from jaxedge.chunks import in_chunks, put, take
 from jaxedge.design import Design
 from jaxedge.integers import Whole, solve_integer
 from jaxedge.program import Program
-from jaxedge.solve import ATTEMPTS, Relaxed, solve_relaxed
+from jaxedge.solve import ATTEMPTS, RELAXED_GAP, Relaxed, solve_relaxed
 
 Progress = Callable[[str, float | None], None]
 
@@ -100,7 +100,12 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     live = np.flatnonzero(feasible)
     standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
     asked.progress("solving the relaxation", None)
-    relaxed = solve_relaxed(standing, solver=asked.solver, attempts=ATTEMPTS if live.size else 1)
+    relaxed = solve_relaxed(
+        standing,
+        solver=asked.solver,
+        gap=min(asked.gap, RELAXED_GAP) if asked.relaxed else RELAXED_GAP,
+        attempts=ATTEMPTS if live.size else 1,
+    )
     design, bound = relaxed.design, relaxed.lower_bound
     if not asked.relaxed:
         asked.progress("searching integer designs", None)
