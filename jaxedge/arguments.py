@@ -21,6 +21,9 @@ examples:
   jaxedge plan scenario.toml --json     the same for a program to read
   jaxedge plan --plot spending.pdf      draw where the joules and seconds go
   jaxedge batch many.json --output answers.json
+  jaxedge sensitivity scenario.toml     rank what the optimal bound depends on
+  jaxedge sweep spec.toml --store out.zarr
+  jaxedge plot out.zarr --output figure.pdf
 
 exit codes:
   0 answered (an infeasible scenario is an answer), 2 bad input, 1 anything else, 130 interrupted

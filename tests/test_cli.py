@@ -224,9 +224,9 @@ def test_answers_survive_a_disk_that_fills_up(capsys, planner, batch_file, tmp_p
 
 # fmt: off
 BAD = [
-    ("", "a command is needed: init, plan, batch, plot"),
+    ("", "a command is needed: init, plan, batch, sensitivity, sweep, plot"),
     ("pln", "unknown command 'pln': did you mean plan?"),
-    ("xyz", "unknown command 'xyz': must be one of init, plan, batch, plot"),
+    ("xyz", "unknown command 'xyz': must be one of init, plan, batch, sensitivity, sweep, plot"),
     ("--jsn plan", "unknown option '--jsn': did you mean --json?"),
     ("init extra", "unexpected argument 'extra'"),
     ("init --preset smal", "unknown preset 'smal': did you mean small?"),

@@ -12,8 +12,8 @@ COMMANDS: dict[str, Command] = {
     "init": init,
     "plan": plan,
     "batch": batch,
+    "sensitivity": sensitivity,
     "sweep": sweep,
     "plot": plot,
-    "sensitivity": sensitivity,
 }
 """By name, in the order of the help."""
