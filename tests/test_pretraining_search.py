@@ -52,7 +52,8 @@ def _solved(scenario, rounds, restrict=None):
         programs = programs if restrict is None else jax.vmap(restrict)(programs)
         noise = jnp.maximum(programs.server.variance, 1e-30)  # the solver needs some
         server = dataclasses.replace(programs.server, variance=noise)
-        relaxed = solve_relaxed(dataclasses.replace(programs, server=server), gap=np.inf)
+        ready = dataclasses.replace(programs, server=server)
+        relaxed = solve_relaxed(ready, gap=1e-9, attempts=1)
         values.append(relaxed.design.value * np.asarray(programs.scale))
         bounds.append(relaxed.lower_bound * np.asarray(programs.scale))
     return np.concatenate(values)[: len(rounds)], np.concatenate(bounds)[: len(rounds)]
