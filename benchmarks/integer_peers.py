@@ -23,7 +23,7 @@ from peers import left_out, parameters
 from peers.scip import GAP, VARIANTS, Found, solve_one
 
 from jaxedge import compilation_cache
-from jaxedge.chunks import take
+from jaxedge.chunks import cores, take
 from jaxedge.planning import answer_batch
 from jaxedge.sampling import sample_batch
 from jaxedge.scenario import Scenario
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     arguments = _arguments()
-    print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}, {records.cpu_count()} cores")
+    print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}, {cores()} cores")
     rows: list[Row] = []
     scip = not (left_out("pyscipopt") or arguments.smallest)
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:

@@ -13,7 +13,6 @@ import datetime
 import importlib.metadata
 import json
 import math
-import os
 import pathlib
 import platform
 import re
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 
 import jaxedge
+from jaxedge.chunks import cores
 
 FOLDER = pathlib.Path(__file__).parent / "records"
 
@@ -50,7 +50,7 @@ def write(name: str, results: dict[str, Any]) -> pathlib.Path:
             "kind": device.device_kind,
             "count": len(jax.devices()),
         },
-        "cpu": {"model": cpu_model(), "count": cpu_count()},
+        "cpu": {"model": cpu_model(), "count": cores()},
         "results": _plain(results),
     }
     FOLDER.mkdir(exist_ok=True)
@@ -68,11 +68,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def cpu_count() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model() -> str:

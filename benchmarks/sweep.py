@@ -10,7 +10,6 @@ imported and compiled what they need. What that takes is told apart.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import signal
 import subprocess
@@ -24,7 +23,7 @@ import numpy as np
 import records
 
 from jaxedge import planning, presets, sweeps
-from jaxedge.chunks import in_chunks, take
+from jaxedge.chunks import cores, in_chunks, take
 from jaxedge.designs import programs_of_each
 from jaxedge.progress import ProgressLine
 from jaxedge.scenario import Scenario
@@ -153,7 +152,7 @@ def main() -> None:
         if options.kills:
             count = min(options.count, 50_000)
             results["kills"], results["equal"] = killed(options.kills, count, Path(folder))
-    print(f"{sweep.cells} scenarios, K = 10, relaxed, {os.cpu_count()} cores")
+    print(f"{sweep.cells} scenarios, K = 10, relaxed, {cores()} cores")
     for name, value in results.items():
         print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
     if options.record:

@@ -6,14 +6,13 @@ Usage: python benchmarks/throughput.py [--smallest]
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import time
 
 import jax
 import numpy as np
 
-from jaxedge.chunks import in_chunks, take
+from jaxedge.chunks import cores, in_chunks, take
 from jaxedge.formulation import two_stage_program
 from jaxedge.program import Program
 from jaxedge.sampling import sample_batch
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--smallest", action="store_true", help="K = 3 and small batches")
     smallest = parser.parse_args().smallest
     kinds = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    print(f"JAX {jax.__version__}, {kinds}, {os.cpu_count()} cores, gap <= {RELAXED_GAP}")
+    print(f"JAX {jax.__version__}, {kinds}, {cores()} cores, gap <= {RELAXED_GAP}")
     with jax.enable_x64(True):
         for devices, count in {3: 256}.items() if smallest else SIZES.items():
             report(f"K = {devices}", programs_of(count, devices), 1, 2)

@@ -28,7 +28,7 @@ import referee
 from peers import ALL, Peer, left_out, parameters, solve_chunk
 
 from jaxedge import compilation_cache
-from jaxedge.chunks import in_chunks, take
+from jaxedge.chunks import cores, in_chunks, take
 from jaxedge.formulation import allocation_of
 from jaxedge.program import Program
 from jaxedge.sampling import sample_batch
@@ -61,7 +61,7 @@ def main() -> None:
     if arguments.smallest:
         compilation_cache.hurry()
     device = jax.devices()[0].device_kind
-    print(f"JAX {jax.__version__}, {device}, {records.cpu_count()} cores, float64")
+    print(f"JAX {jax.__version__}, {device}, {cores()} cores, float64")
     rows: list[Row] = []
     peers = [peer for peer in ALL if not left_out(*peer.packages)]
     if arguments.smallest:

@@ -91,6 +91,13 @@ def in_chunks(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
     return whole[0]
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _side_by_side(work: Callable[[Any], None], items: list[Any]) -> None:
     """Work on the items in as many threads as there are cores, each with this thread's settings."""
     double = bool(jax.config.jax_enable_x64)
@@ -99,7 +106,7 @@ def _side_by_side(work: Callable[[Any], None], items: list[Any]) -> None:
         with jax.enable_x64(double):
             work(item)
 
-    threads = min(len(items), len(os.sched_getaffinity(0)) if jax.device_count() == 1 else 1)
+    threads = min(len(items), cores() if jax.device_count() == 1 else 1)
     if threads < 2:
         for item in items:
             work(item)

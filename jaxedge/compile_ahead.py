@@ -5,7 +5,6 @@ They are run once on zeros, which fills JAX's own caches; the answers are droppe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,7 +15,7 @@ import numpy as np
 
 from jaxedge import boxes, integers
 from jaxedge.cheapest import cheapest_of_each, fewest
-from jaxedge.chunks import chunk_lengths
+from jaxedge.chunks import chunk_lengths, cores
 from jaxedge.designs import programs_of_each, scheme_programs
 from jaxedge.judging import assess, assess_naive
 from jaxedge.pipeline import Asked
@@ -64,7 +63,7 @@ def _compile(
             else (lambda: programs_of_each(scenarios(length)))
         )
         jobs.insert(0, first)
-    with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(jobs), cores())) as pool:
         for done in [pool.submit(_in_double_precision, job) for job in jobs]:
             done.result()
 

@@ -220,11 +220,6 @@ def find(program: Program, settings: AugmentedLagrangian | None = None) -> Found
     return Found(prices=prices(program, answer), design=design(program, answer.x), answer=answer)
 
 
-def augmented_lagrangian_prices(program: Program) -> Prices:
-    """The prices that `find` arrives at, for a scalar program; the certificate judges them."""
-    return find(program).prices
-
-
 def design(program: Program, z: LogPoint) -> Design:
     """The point's choices with the best rounds that fit: feasible wherever its box is kept."""
     return design_from_responses(program, responses(program, z))

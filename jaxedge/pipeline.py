@@ -151,9 +151,3 @@ def shadow_prices(programs: Program, relaxed: Relaxed) -> dict[str, np.ndarray]:
         "energy_budget": np.asarray(-prices.energy * weight / programs.energy_unit),
         "delay_budget": np.asarray(-time * weight / programs.delay_unit),
     }
-
-
-def stack_programs(programs: list[Program]) -> Program:
-    """A batch of scalar programs with the same number of devices."""
-    stacked: Program = jax.tree.map(lambda *xs: np.stack([np.asarray(x) for x in xs]), *programs)
-    return stacked
