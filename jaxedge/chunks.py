@@ -19,6 +19,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxedge.precision import double_precision
+
 _CELLS, _CELLS_ELSEWHERE = 1 << 12, 1 << 22
 """Elements times width of a chunk: what a core's cache holds, and what fills an accelerator."""
 _LEAST, _MOST, _MOST_ELSEWHERE = 8, 512, 1 << 18
@@ -100,7 +102,7 @@ def cores() -> int:
 
 def _side_by_side(work: Callable[[Any], None], items: list[Any]) -> None:
     """Work on the items in as many threads as there are cores, each with this thread's settings."""
-    double = bool(jax.config.jax_enable_x64)
+    double = double_precision()
 
     def set_up(item: Any) -> None:
         with jax.enable_x64(double):

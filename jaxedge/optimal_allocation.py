@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxedge.allocation import Allocation
 from jaxedge.formulation import allocation_of, two_stage_program
 from jaxedge.optimality import design_at, optimum, starting_point
+from jaxedge.precision import require_x64
 from jaxedge.scenario import Scenario
-from jaxedge.sensitivity import as_arrays, certified, require_x64, solve_in_trace
+from jaxedge.sensitivity import as_arrays, certified, solve_in_trace
 
 _RESIDUAL = 1e-8
 """Relative error of the optimality conditions above which no derivative is claimed."""

@@ -22,6 +22,7 @@ from jaxedge.chunks import in_chunks, put, take
 from jaxedge.designs import programs_of_each
 from jaxedge.envelope import lagrangian, saddle_of
 from jaxedge.formulation import two_stage_program
+from jaxedge.precision import require_x64
 from jaxedge.program import Program
 from jaxedge.scenario import FIELDS, SECTIONS, Field, Scenario
 from jaxedge.solve import NEWTON_ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
@@ -173,15 +174,6 @@ def optimal_bound(scenario: Scenario) -> Array:
     """
     require_x64("optimal_bound")
     return _optimal_bound(as_arrays(scenario))
-
-
-def require_x64(name: str) -> None:
-    """ValueError where 64-bit numbers are not enabled."""
-    if not jax.config.jax_enable_x64:
-        raise ValueError(
-            f"{name} needs 64-bit numbers: call it within jax.enable_x64(True), or set "
-            "jax_enable_x64"
-        )
 
 
 def as_arrays(scenario: Scenario) -> Scenario:
