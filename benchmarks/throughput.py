@@ -23,7 +23,7 @@ SIZES = {1: 16384, 3: 16384, 10: 16384, 50: 4096, 200: 512, 1000: 64}
 BATCHES = (1, 32, 512, 4096, 32768, 262144, 1_000_000)
 PART = 1 << 15
 """Scenarios sampled at a time: a larger batch repeats them, part by part."""
-STEPS = (6, 8, 10, 12, 14, 16, 20)
+STEPS = (8, 9, 10, 11, 12, 13, 16, 20)
 TIGHTNESS = 0.5
 
 _programs = jax.jit(jax.vmap(two_stage_program))

@@ -24,12 +24,12 @@ from jaxedge.solvers.dual_paths import COLD, WARM
 
 RELAXED_GAP = GAPS[SOLVERS[0]]
 """Certified relative gap at which a relaxed answer counts as optimal."""
-FAST = 0.1
+FAST = 0.15
 """Shrink factor of the barrier in the first attempts."""
-FIRST_STEPS = (10, 13, 16)
+FIRST_STEPS = (9, 11, 13)
 """Steps of the first attempt, judged after each: only what is not certified then goes on, from
 where it is, so that few wait for the slowest of their chunk (`benchmarks/throughput.py`)."""
-_MORE_STEPS = (20, 26, 40, 80)
+_MORE_STEPS = (16, 20, 26, 40, 80)
 _CAREFUL = ((0.5, (40, 100)), (0.75, (80, 200)))
 NEWTON_ATTEMPTS = 4
 """The first steps, more of them, and two careful paths: what is tried without line searches."""

@@ -33,7 +33,7 @@ from jaxedge.responses import (
 
 _FAST = 0.2
 """Shrink factors up to this one make the barrier fall faster than linearly."""
-_MAX_STEP = 3.0
+_MAX_STEP = 2.0
 """Largest change of a price's logarithm in one iteration."""
 _GAP = 1e-8
 """Relative difference of the dual value and the path at which the prices are taken as optimal."""
@@ -44,6 +44,8 @@ _LEAST_SOFTNESS = 1e-8
 limits does not react to its price."""
 _FEASIBILITY_SHARE = 0.01
 """The barrier stays above this share of the slacks' weighted error."""
+_MISMATCH_SHARE = 0.1
+"""The softness does not fall below this share of the squared mismatch of the devices' times."""
 
 
 class State(NamedTuple):
@@ -182,6 +184,8 @@ class _Steps(NamedTuple):
     """(K,)"""
     nu: _Affine
     """Of log nu."""
+    mismatch: Array
+    """() how far the devices' times are from the round time, relative, weighted by their prices."""
 
 
 def _device_steps(s: State, at: _Point) -> _Steps:
@@ -190,10 +194,15 @@ def _device_steps(s: State, at: _Point) -> _Steps:
     soft = s.softness * jnp.exp(s.log_round) / (share * share.shape[0])
     time = at.devices.time + soft
     slope = (at.devices_n.time - soft) / time
-    forms = _Affine(
-        (s.log_round - jnp.log(time)) / slope, -at.devices_l.time / time / slope, 1 / slope
+    early = s.log_round - jnp.log(time)
+    forms = _Affine(early / slope, -at.devices_l.time / time / slope, 1 / slope)
+    return _Steps(
+        lam=_Affine(0.0, 1.0, 0.0),
+        round=_Affine(0.0, 0.0, 1.0),
+        nus=forms,
+        nu=_reduced(share, forms),
+        mismatch=jnp.sum(share * jnp.abs(early), axis=0),
     )
-    return _Steps(_Affine(0.0, 1.0, 0.0), _Affine(0.0, 0.0, 1.0), forms, _reduced(share, forms))
 
 
 class _Form(NamedTuple):
@@ -336,6 +345,7 @@ def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
         barrier * (1 - (1 - shrink) * length),
         _FEASIBILITY_SHARE * jnp.sum(s.weights * jnp.abs(error), axis=0),
     )
+    soft = jnp.maximum(soft_shrink * s.softness, _MISMATCH_SHARE * d.mismatch**2)
     return State(
         log_lam=s.log_lam + length * root[0],
         log_nu=s.log_nu + jnp.clip(length * d_log_nu, -_MAX_STEP, _MAX_STEP),
@@ -344,7 +354,7 @@ def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
         weights=new_weights,
         slacks=new_slacks,
         barrier=jnp.maximum(barrier, 1e-2 * _GAP * jnp.abs(theta)),
-        softness=jnp.maximum(soft_shrink * s.softness, _LEAST_SOFTNESS),
+        softness=jnp.maximum(jnp.minimum(soft, s.softness), _LEAST_SOFTNESS),
         dual_value=jnp.min(rays.value, axis=0),
         change=lam * jnp.abs(root[0]) + jnp.abs(root[1]),
         steps=s.steps + 1,
