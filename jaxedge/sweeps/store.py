@@ -12,16 +12,16 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxedge.output_files import OutputFileError
+from jaxedge.provenance import differences, environment
 from jaxedge.sweeps import ledger
 from jaxedge.sweeps.layout import Layout, layout_of
-from jaxedge.sweeps.sweep import Sweep, differences
+from jaxedge.sweeps.sweep import Sweep
 from jaxedge.sweeps.variables import Coordinate, Variable, coordinates, variables
 
 if TYPE_CHECKING:
@@ -55,18 +55,6 @@ def zarr() -> Any:
     with needing_extra():
         import zarr as package
     return package
-
-
-def environment() -> dict[str, str]:
-    """Versions and device, which decide the last bits of an answer."""
-    import jax
-
-    import jaxedge
-
-    names = ("jax", "jaxlib", "numpy")
-    versions = {name: metadata.version(name) for name in names}
-    device = jax.devices()[0].device_kind
-    return {**versions, "device": device, "jaxedge": jaxedge.__version__}
 
 
 def create(path: Path, sweep: Sweep, chunk: int) -> None:
@@ -189,7 +177,7 @@ def check_same(path: Path, sweep: Sweep) -> int:
     if told.get("schema") != SCHEMA:
         raise ValueError(f"{path}: has schema {told.get('schema')}, this version writes {SCHEMA}")
     if told["spec_sha256"] != sweep.digest():
-        changed = differences(json.loads(told["spec"]), json.loads(sweep.text()))
+        changed = differences(json.loads(told["spec"]), json.loads(sweep.text()), where="store")
         raise ValueError(f"{path}: holds another sweep ({changed}): give another folder")
     _record_environment(path, told)
     return int(told["chunk"])

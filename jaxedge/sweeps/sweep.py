@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxedge.scenario import Scenario
@@ -109,27 +109,3 @@ class Sweep:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def differences(old: Any, new: Any, most: int = 5) -> str:
-    """In which entries two trees differ, as "seed: 1 in the store, 2 now"."""
-    before, now = dict(_leaves("", old)), dict(_leaves("", new))
-    found = [
-        f"{key}: {before.get(key, 'nothing')} in the store, {now.get(key, 'nothing')} now"
-        for key in [*before, *(key for key in now if key not in before)]
-        if before.get(key) != now.get(key)
-    ]
-    return "; ".join(found[:most]) + (
-        f"; and {len(found) - most} more" if len(found) > most else ""
-    )
-
-
-def _leaves(path: str, tree: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _leaves(f"{path}.{key}" if path else key, value)
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from _leaves(f"{path}[{index}]", value)
-    else:
-        yield path, tree
