@@ -25,7 +25,7 @@ ROOMS = {
     "compilation_cache provenance lane_values lane_loops lanes",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
     "sampling presets stacking parameter_ranges",
-    "design": "allocation answer answers",
+    "design": "allocation answer answers plan_files",
     "system": "system",
     "bounds": "bounds",
     "problem": "totals problem",
