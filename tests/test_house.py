@@ -37,7 +37,7 @@ ROOMS = {
     "accounts": "accounts",
     "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
-    "compile_ahead planning",
+    "compile_ahead planning replanning",
     "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity "
     "active_limits kinks finite_changes analysis",
     "sweeps": "sweeps",

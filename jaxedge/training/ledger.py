@@ -7,6 +7,7 @@ ledger is known before training begins, and so is how many rounds the budgets pa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,12 @@ class Ledger:
         cut: Ledger = jax.tree.map(lambda x: x[:rounds], self)
         return cut
 
+    @staticmethod
+    def joined(parts: Sequence[Ledger]) -> Ledger:
+        """The rounds of several ledgers, one after the other."""
+        whole: Ledger = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        return whole
+
     def affordable(self, energy_budget: float, delay_budget: float) -> int:
         """How many of the rounds both budgets pay for: the guard stops before the next one.
 
@@ -73,7 +80,12 @@ class Ledger:
 
 
 def ledger(
-    scenario: Scenario, allocation: Allocation, *, channel: str = "planned", seed: int = 0
+    scenario: Scenario,
+    allocation: Allocation,
+    *,
+    channel: str = "planned",
+    seed: int = 0,
+    start: int = 0,
 ) -> Ledger:
     """Charge every round of a whole design.
 
@@ -82,6 +94,7 @@ def ledger(
         allocation: whole rounds, fields of shape () and (K,).
         channel: one of `CHANNELS`.
         seed: of the fading; round r draws the same whatever the other rounds are.
+        start: number of the first round, where others have gone before.
 
     Raises:
         ValueError: if the channel is unknown, rounds are not whole, or K differs.
@@ -98,7 +111,8 @@ def ledger(
     with jax.enable_x64(True):
         rounds = np.arange(sum(counts))
         charge = _charge_fading if channel == "rayleigh" else _charge_planned
-        charged = charge(scenario, allocation, jax.random.key(seed), rounds, rounds >= counts[0])
+        fine_tuning = rounds >= counts[0]
+        charged = charge(scenario, allocation, jax.random.key(seed), start + rounds, fine_tuning)
         found: Ledger = jax.tree.map(np.asarray, charged)
     return found
 
