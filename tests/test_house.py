@@ -61,6 +61,7 @@ HEAVY = {
     "scipy": {"training.shifts", "global_measures", "parameter_ranges"},
     "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
+    "orbax": {"training.checkpoints"},
 }
 """Slow to import -> the one module that does so, inside its functions."""
 

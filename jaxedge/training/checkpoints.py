@@ -1,0 +1,86 @@
+"""Checkpoints of weights, by Orbax: each appears whole or not at all, the newest two are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+_KEPT = 2
+
+
+def named_leaves(weights: Any) -> dict[str, np.ndarray]:
+    """The arrays of a pytree by their paths, such as "layers.0.kernel"."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(weights)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value"): np.asarray(
+            leaf
+        )
+        for path, leaf in flat
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Orbax's log lines below an error."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def save(folder: Path, rounds: int, weights: Any) -> None:
+    """Write the weights after so many rounds, and remove all but the newest checkpoints."""
+    import orbax.checkpoint as ocp
+
+    with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+        writer.save(folder.absolute() / f"{rounds:08d}", named_leaves(weights), force=True)
+    for old in _finished(folder)[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run has left half written."""
+    for path in folder.iterdir():
+        if not path.name.isdigit():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Finished checkpoints, the newest last; unfinished ones have other names."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in there if path.name.isdigit())
+
+
+def latest(folder: Path, like: Any) -> tuple[int, Any] | None:
+    """The newest checkpoint: its rounds, and its weights in the structure of ``like``.
+
+    Raises:
+        ValueError: if it cannot be read, or holds weights of another model.
+    """
+    found = _finished(folder)
+    if not found:
+        return None
+    import orbax.checkpoint as ocp
+
+    newest = found[-1]
+    wanted = named_leaves(like)
+    try:
+        with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+            held = reader.restore(newest.absolute(), args=ocp.args.StandardRestore(wanted))
+    except Exception as error:  # Orbax raises many kinds
+        raise ValueError(
+            f"{newest}: cannot be read, or is of another model: {error!s:.200}; remove it to go on "
+            "from the one before"
+        ) from error
+    leaves = [jax.numpy.asarray(held[name]) for name in wanted]
+    return int(newest.name), jax.tree.unflatten(jax.tree.structure(like), leaves)
