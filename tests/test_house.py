@@ -22,7 +22,7 @@ PACKAGE = ROOT / "jaxedge"
 # A package's name stands for its modules.
 ROOMS = {
     "tools": "chunks units choices quantities text_table progress output_files figure_style "
-    "compilation_cache provenance lane_values lane_loops lanes",
+    "compilation_cache precision provenance lane_values lane_loops lanes",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
     "sampling presets stacking parameter_ranges",
     "design": "allocation answer answers plan_files",
