@@ -23,9 +23,6 @@ from jaxedge.design import Design
 from jaxedge.program import Program
 from jaxedge.responses import Prices, respond
 
-_AT_LEAST = 1e-6
-"""Share of the denominator beyond the least rounds below which a stage runs for the least."""
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,25 +45,33 @@ class Saddle:
 
 
 def saddle_of(program: Program, design: Design, prices: Prices, value: Array) -> Saddle:
-    """The saddle point of a scalar program at its optimal design, prices and value."""
+    """The saddle point of a scalar program at its nearly optimal design, prices and value.
+
+    Of the rounds beyond a stage's least, as a share of the denominator, and the price of the least
+    rounds, as a share of the value, one is zero at the optimum. The smaller is taken for it: paths
+    to the optimum stop where both are still positive.
+    """
     rounds, answer = program.rounds, respond(program, prices)
     m, n = design.pretraining_rounds, design.finetuning_rounds
     scaling = 1 / (m * rounds.server_rate + n * rounds.device_rate)
 
-    def price(cost: Array, rate: Array, count: Array, least: Array) -> Array:
-        more = (count - least) * rate * scaling > _AT_LEAST
-        return jnp.where(more, 0.0, jnp.maximum(cost - value * rate, 0.0))
+    def stage(cost: Array, rate: Array, count: Array, least: Array) -> tuple[Array, Array]:
+        price = jnp.maximum(cost - value * rate, 0.0)
+        more = (count - least) * rate * scaling > price / (value * rate)
+        return jnp.where(more, count, least), jnp.where(more, 0.0, price)
 
     first = (answer.pretraining_cost, rounds.server_rate, m, rounds.min_pretraining)
     second = (answer.finetuning_cost, rounds.device_rate, n, rounds.min_finetuning)
+    (m, alpha), (n, beta) = stage(*first), stage(*second)
+    scaling = 1 / (m * rounds.server_rate + n * rounds.device_rate)
     return Saddle(
         prices=prices,
         pretraining=m * scaling,
         finetuning=n * scaling,
         scaling=scaling,
         value=value,
-        least_pretraining=price(*first),
-        least_finetuning=price(*second),
+        least_pretraining=alpha,
+        least_finetuning=beta,
     )
 
 

@@ -96,6 +96,17 @@ def test_budgets_have_their_shadow_prices_and_slack_limits_none(batch):
     assert (gradients.min_finetuning_rounds[~more] > 0).all()
 
 
+def test_rounds_left_above_their_least_by_a_path_change_no_gradient(batch):
+    scenarios, relaxed, values, gradients = batch
+    design, rounds = relaxed.design, relaxed.design.finetuning_rounds
+    at_least = rounds < 1.001 * np.asarray(scenarios.min_finetuning_rounds)
+    assert at_least.sum() > 3 and not at_least.all()
+    above = dataclasses.replace(design, finetuning_rounds=rounds * np.where(at_least, 1.001, 1.0))
+    found, slopes = value_and_grad(scenarios, dataclasses.replace(relaxed, design=above))
+    np.testing.assert_array_equal(found, values)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9), slopes, gradients)
+
+
 @jax.jit
 @jax.vmap
 def _both_modes(scenario, direction):
