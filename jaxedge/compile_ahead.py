@@ -31,7 +31,7 @@ def compile_ahead(scenarios: Scenario, asked: Asked, *, schemes: bool) -> None:
     Args:
         scenarios: with a leading batch axis.
         asked: the question; its gap does not matter.
-        schemes: whether one scenario is planned with all benchmark designs beside it.
+        schemes: whether all benchmark designs are planned beside the joint ones.
     """
     leaves, tree = jax.tree.flatten(scenarios)
     shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in leaves)
@@ -57,12 +57,8 @@ def _compile(
 
     jobs = _jobs(scenarios(length), bound, relaxed=relaxed, branching=branching)
     if bound == "two-stage":
-        first = (
-            (lambda: scheme_programs(scenarios()))
-            if schemes
-            else (lambda: programs_of_each(scenarios(length)))
-        )
-        jobs.insert(0, first)
+        programs_of = scheme_programs if schemes else programs_of_each
+        jobs.insert(0, lambda: programs_of(scenarios(length)))
     with ThreadPoolExecutor(min(len(jobs), cores())) as pool:
         for done in [pool.submit(_in_double_precision, job) for job in jobs]:
             done.result()

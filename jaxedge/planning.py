@@ -14,6 +14,7 @@ import numpy as np
 from jaxedge.answer import Plan
 from jaxedge.answers import Answers
 from jaxedge.bounds import bound_named
+from jaxedge.chunks import take
 from jaxedge.compile_ahead import compile_ahead
 from jaxedge.designs import Rows, repeated, two_stage_batch, two_stage_rows
 from jaxedge.fine_tuning_designs import fine_tuning_rows
@@ -27,6 +28,7 @@ from jaxedge.validation import validate, validate_batch
 
 INTEGER_GAP = 1e-3
 """Certified relative gap at which an integer design counts as optimal unless asked otherwise."""
+_ONE = np.arange(1)
 _NODES_UNASKED, _NODES_ASKED = 300, 20_000
 """Nodes of branch and bound for each scenario by default, and where a gap is asked for."""
 
@@ -64,10 +66,7 @@ def plan(
     valid = validate(scenario)
     _check_bound(valid, bound)
     with jax.enable_x64(True):
-        asked.progress("compiling", None)
-        compile_ahead(repeated(valid, 1), asked, schemes=schemes)
-        rows_of = fine_tuning_rows if bound == "fine-tuning" else two_stage_rows
-        rows = rows_of(valid, asked, schemes=schemes)
+        rows = _rows(repeated(valid, 1), asked, schemes=schemes)
         plans = dict(zip(rows.names, plans_of(rows, asked), strict=True))
     joint = plans.pop(JOINT)
     return dataclasses.replace(joint, schemes=plans)
@@ -102,7 +101,7 @@ def plan_batch(
     plans: list[Plan | None] = [None] * len(valid)
     with jax.enable_x64(True):
         for members in _alike(valid):
-            rows = _batch_rows(stack([valid[i] for i in members]), asked)
+            rows = _rows(stack([valid[i] for i in members]), asked, schemes=False)
             for i, answer in zip(members, plans_of(rows, asked), strict=True):
                 plans[i] = answer
     return [answer for answer in plans if answer is not None]
@@ -131,13 +130,41 @@ def answer_batch(
         ValueError: if a scenario, named by its position, or an option is not valid.
     """
     asked = _asked(bound, solver, relaxed, gap, progress)
-    valid = _check_bound(validate_batch(scenarios), bound)
-    if np.ndim(valid.energy_budget) != 1:
-        raise ValueError(
-            f"the scenarios have leading axes {np.shape(valid.energy_budget)}: must be one, (B,)"
-        )
     with jax.enable_x64(True):
-        return answers_of(_batch_rows(valid, asked), asked)
+        return answers_of(_rows(_stacked(scenarios, bound), asked, schemes=False), asked)
+
+
+def answer_schemes(
+    scenarios: Scenario,
+    *,
+    bound: str = "two-stage",
+    solver: str = SOLVERS[0],
+    relaxed: bool = False,
+    gap: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Answers]:
+    """The joint and all benchmark designs of stacked scenarios by name: `plan` with ``schemes``.
+
+    Under the fine-tuning bound scenarios are searched one by one, and pre-training alone is absent.
+
+    Args:
+        scenarios: as in `answer_batch`.
+        bound: as in `plan`.
+        solver: as in `plan`.
+        relaxed: as in `plan`.
+        gap: as in `plan`; it is sought for the joint design.
+        progress: as in `plan`.
+
+    Raises:
+        ValueError: as `answer_batch`.
+    """
+    asked = _asked(bound, solver, relaxed, gap, progress)
+    with jax.enable_x64(True):
+        rows = _rows(_stacked(scenarios, bound), asked, schemes=True)
+        answers, names = answers_of(rows, asked), np.array(rows.names)
+    return {
+        name: take(answers, np.flatnonzero(names == name)) for name in dict.fromkeys(rows.names)
+    }
 
 
 def check_options(
@@ -157,15 +184,27 @@ def check_options(
     _check_bound(scenario, bound)
 
 
-def _batch_rows(scenarios: Scenario, asked: Asked) -> Rows:
-    if asked.bound == "two-stage":
-        asked.progress("compiling", None)
-        compile_ahead(scenarios, asked, schemes=False)
-        return two_stage_batch(scenarios, asked)
+def _stacked(scenarios: Scenario, bound: str) -> Scenario:
+    """Scenarios with one leading axis, valid."""
+    valid = _check_bound(validate_batch(scenarios), bound)
+    if np.ndim(valid.energy_budget) != 1:
+        raise ValueError(
+            f"the scenarios have leading axes {np.shape(valid.energy_budget)}: must be one, (B,)"
+        )
+    return valid
+
+
+def _rows(scenarios: Scenario, asked: Asked, *, schemes: bool) -> Rows:
+    """The designs of valid scenarios (B, ...), in their order for each name."""
+    together = asked.bound == "two-stage"
+    asked.progress("compiling", None)
+    compile_ahead(scenarios if together else take(scenarios, _ONE), asked, schemes=schemes)
+    if together:
+        return (two_stage_rows if schemes else two_stage_batch)(scenarios, asked)
     parts, each = [], unstack(scenarios)
     for count, scenario in enumerate(each):
         asked.progress("searching pre-training rounds", count / len(each))
-        parts.append(fine_tuning_rows(scenario, asked, schemes=False))
+        parts.append(fine_tuning_rows(scenario, asked, schemes=schemes))
     return Rows.joined(parts)
 
 

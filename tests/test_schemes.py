@@ -10,8 +10,9 @@ import pytest
 
 from jaxedge import presets, schemes
 from jaxedge.answer import Status
-from jaxedge.planning import plan
+from jaxedge.planning import answer_schemes, plan
 from jaxedge.sampling import sample
+from jaxedge.stacking import stack
 from jaxedge.validation import validate
 from tests.plain_model import (
     BOUNDS,
@@ -156,6 +157,29 @@ def test_what_does_not_fit_is_infeasible_and_the_rest_stands():
     assert starved["fixed batches"].status is Status.INFEASIBLE
     assert starved["maximum clocks"].status is Status.OPTIMAL
     assert starved[schemes.PRETRAINING_ONLY].status is Status.OPTIMAL
+
+
+@pytest.mark.parametrize(
+    ("bound", "relaxed"), sorted({(bound, relaxed) for bound, relaxed, _ in ANSWERS})
+)
+def test_schemes_of_a_batch_are_those_of_each_plan(bound, relaxed):
+    names = [n for b, r, n in ANSWERS if (b, r) == (bound, relaxed)]
+    found = answer_schemes(
+        stack([validate(SCENARIOS[n]) for n in names]), bound=bound, relaxed=relaxed
+    )
+    alone = [answered(bound, relaxed, name) for name in names]
+    assert list(found) == [schemes.JOINT, *alone[0].schemes]
+    # A whole design depends on its relaxed optimum, which is the same to 1e-6 only.
+    for scheme, answers in found.items():
+        for i, one in enumerate(alone):
+            expected = one if scheme == schemes.JOINT else one.schemes[scheme]
+            again = answers.plan(i, bound_name=bound, relaxed=relaxed, requested_gap=1e-3)
+            assert again.status is expected.status
+            for number in ("bound", "lower_bound", "energy", "delay"):
+                one_by_one = getattr(expected, number)
+                assert getattr(again, number) == (
+                    None if one_by_one is None else pytest.approx(one_by_one, rel=2e-6)
+                ), (scheme, number)
 
 
 def affordable_samples(scenario, share=1.0):

@@ -186,6 +186,29 @@ def test_a_sweep_says_what_planning_says():
     assert (elasticity > 0).all() and (elasticity <= 1).all()
 
 
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_schemes_in_a_sweep_are_those_of_plans(relaxed):
+    sweep = sweeps.Sweep(
+        scenario=presets.get("small"),
+        axes=[sweeps.values("energy_budget", [1e-9, 100.0, 400.0])],
+        outputs=("bound", "scheme_bound"),
+        relaxed=relaxed,
+    )
+    found = sweeps.run(sweep)
+    assert found.scheme_bound.dims == ("energy_budget", "scheme")
+    for energy in (100.0, 400.0):
+        scenario = dataclasses.replace(presets.get("small"), energy_budget=energy)
+        alone = planning.plan(scenario, relaxed=relaxed, schemes=True)
+        at = found.sel(energy_budget=energy)
+        assert set(at.scheme.values) == set(alone.schemes)
+        assert at.bound.item() == pytest.approx(alone.bound, rel=2e-6)
+        for name, one in alone.schemes.items():
+            expected = np.nan if one.bound is None else one.bound
+            bound = at.scheme_bound.sel(scheme=name).item()
+            assert bound == pytest.approx(expected, rel=2e-6, nan_ok=True)
+    assert np.isnan(found.scheme_bound[0]).all()
+
+
 def test_statistics_are_those_of_the_draws(stand_in):
     draws = sweeps.run(sweep_stand_ins.sweep())
     reduced = sweeps.run(sweep_stand_ins.sweep(reduce=True, outputs=("bound", "device_power")))

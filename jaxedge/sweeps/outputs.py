@@ -138,32 +138,25 @@ def computed(
     from jaxedge.validation import validate_batch
 
     valid = validate_batch(scenarios)
-    answers = planning.answer_batch(valid, **options)
+    with_schemes = any(item.name == SCHEME_BOUND for item in outputs)
+    if with_schemes:
+        named = planning.answer_schemes(valid, **options)
+        answers = named[JOINT]
+    else:
+        answers = planning.answer_batch(valid, **options)
+    blank = np.full(len(answers.status), np.nan)
     found = {item.name: np.asarray(item.of(answers)) for item in outputs if item.of is not None}
     wanted = [item.name for item in outputs if item.name.startswith(_ELASTICITY)]
     if wanted:
         from jaxedge.sensitivity import elasticities
 
         every = elasticities(valid)
-        blank = np.full(len(answers.status), np.nan)
         by_name = {_ELASTICITY + path.replace(".", "__"): x for path, x in every.items()}
         found |= {name: np.asarray(by_name.get(name, blank)) for name in wanted}
-    if any(item.name == SCHEME_BOUND for item in outputs):
-        found[SCHEME_BOUND] = _scheme_bounds(valid, options)
+    if with_schemes:
+        bounds = [named[name].bound if name in named else blank for name in SCHEMES]
+        found[SCHEME_BOUND] = np.stack(bounds, axis=-1)
     return found
-
-
-def _scheme_bounds(scenarios: Any, options: dict[str, Any]) -> np.ndarray:
-    """(n, schemes) bounds of the benchmark designs, nan where there is none."""
-    from jaxedge import planning
-    from jaxedge.stacking import unstack
-
-    rows = []
-    for scenario in unstack(scenarios):
-        plans = planning.plan(scenario, schemes=True, **options).schemes or {}
-        bounds = [plans[name].bound if name in plans else None for name in SCHEMES]
-        rows.append([np.nan if bound is None else bound for bound in bounds])
-    return np.array(rows, dtype=np.float64)
 
 
 INFEASIBLE = STATUSES.index(Status.INFEASIBLE)
