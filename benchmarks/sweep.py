@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import jax
 import numpy as np
 import records
 
-from jaxedge import planning, presets, sweeps
+from jaxedge import compilation_cache, planning, presets, sweeps
 from jaxedge.chunks import cores, in_chunks, take
 from jaxedge.designs import programs_of_each
 from jaxedge.progress import ProgressLine
@@ -31,11 +32,14 @@ from jaxedge.solve import solve_relaxed
 from jaxedge.sweeps import ledger
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
+from jaxedge.sweeps.layout import layout_of
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.validation import validate_batch
 
 RAYLEIGH = 1000
 """Channels for each energy budget and deadline."""
+CHUNK = 4096
+"""Scenarios of a chunk of a sweep that is killed."""
 
 
 def sweep_of(count: int) -> Sweep:
@@ -82,7 +86,7 @@ def streamed(sweep: Sweep, folder: Path) -> tuple[float, float, float]:
 def prepared(given: list[Scenario], folder: Path) -> float:
     """CPU seconds of a first sweep and first solving: imports, compilation, a few blocks."""
     cpu = time.process_time()
-    sweeps.run(sweep_of(4096), folder / "first.zarr")
+    sweeps.run(sweep_of(4096), folder / "few.zarr")
     bare(given[:2])
     with jax.enable_x64(True):
         # One element in ten thousand needs the last attempt; it takes longest to compile.
@@ -91,30 +95,67 @@ def prepared(given: list[Scenario], folder: Path) -> float:
     return time.process_time() - cpu
 
 
-def killed(kills: int, count: int, folder: Path) -> tuple[int, bool]:
-    """Interruptions by SIGKILL, and whether the resumed store equals the uninterrupted one."""
-    seconds = np.random.default_rng(0).uniform(0.0, 30.0, kills)
-    store, done = folder / "killed.zarr", 0
-    for wait in seconds:
-        child = subprocess.Popen([sys.executable, __file__, "--child", str(store), str(count)])
-        try:
-            child.wait(timeout=wait)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            done += child.wait() == -signal.SIGKILL
-    subprocess.run([sys.executable, __file__, "--child", str(store), str(count)], check=True)
-    whole = folder / "whole.zarr"
-    subprocess.run([sys.executable, __file__, "--child", str(whole), str(count)], check=True)
-    trees = [
-        {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-        for root in (store, whole)
-    ]
-    return done, trees[0] == trees[1]
+def started(store: Path, count: int) -> subprocess.Popen[bytes]:
+    """A process that runs or resumes a sweep."""
+    return subprocess.Popen([sys.executable, __file__, "--child", str(store), str(count)])
 
 
 def child(store: str, count: int) -> None:
-    """Run or resume a sweep, as a process that may be killed."""
-    sweeps.run(sweep_of(count), store, resume=Path(store).exists(), chunk=4096)
+    """What that process does."""
+    compilation_cache.enable()
+    sweeps.run(sweep_of(count), store, resume=Path(store).exists(), chunk=CHUNK)
+
+
+def completed(store: Path, count: int) -> tuple[float, dict[str, bytes]]:
+    """Seconds that it takes to run or resume a sweep to its end, and every file of its store."""
+    start = time.perf_counter()
+    process = started(store, count)
+    if process.wait():
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    files = (path for path in store.rglob("*") if path.is_file())
+    return time.perf_counter() - start, {str(p.relative_to(store)): p.read_bytes() for p in files}
+
+
+def phase(store: Path, chunks: int) -> str:
+    """How far the sweep is whose store this is."""
+    if not store.is_dir():
+        return "before there is a store"
+    done = len(ledger.finished(store))
+    if done == chunks:
+        return "when all chunks are finished"
+    return "between finished chunks" if done else "before the first finished chunk"
+
+
+def killed(kills: int, count: int, folder: Path) -> dict[str, object]:
+    """Kill a sweep so many times and compare what it leads to with an uninterrupted one.
+
+    Each time the process is killed after a random share of what an uninterrupted run takes, and the
+    next one resumes. Only kills that end a running process count. A store that is finished is
+    compared file by file, and another one is begun.
+    """
+    completed(folder / "first.zarr", count)  # compiles into the cache
+    seconds, whole = completed(folder / "whole.zarr", count)
+    chunks = layout_of(sweep_of(count), CHUNK).chunks
+    rng, phases, equal = np.random.default_rng(0), Counter[str](), []
+    while phases.total() < kills:
+        store = folder / f"killed-{len(equal)}.zarr"
+        while phases.total() < kills:
+            process = started(store, count)
+            try:
+                process.wait(timeout=rng.uniform(0.0, seconds))
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+            if process.wait() != -signal.SIGKILL:
+                break
+            phases[phase(store, chunks)] += 1
+        equal.append(completed(store, count)[1] == whole)
+    return {
+        "kills": phases.total(),
+        "kills_by_phase": dict(phases),
+        "stores_of_killed_sweeps": len(equal),
+        "equal": all(equal),
+    }
 
 
 def main() -> None:
@@ -151,7 +192,7 @@ def main() -> None:
         }
         if options.kills:
             count = min(options.count, 50_000)
-            results["kills"], results["equal"] = killed(options.kills, count, Path(folder))
+            results |= killed(options.kills, count, Path(folder))
     print(f"{sweep.cells} scenarios, K = 10, relaxed, {cores()} cores")
     for name, value in results.items():
         print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")

@@ -186,27 +186,27 @@ def test_a_sweep_says_what_planning_says():
     assert (elasticity > 0).all() and (elasticity <= 1).all()
 
 
-@pytest.mark.parametrize("relaxed", [True, False])
-def test_schemes_in_a_sweep_are_those_of_plans(relaxed):
+def test_schemes_in_a_sweep_are_those_of_plans():
+    energies = [1e-9, 100.0, 400.0]
     sweep = sweeps.Sweep(
         scenario=presets.get("small"),
-        axes=[sweeps.values("energy_budget", [1e-9, 100.0, 400.0])],
+        axes=[sweeps.values("energy_budget", energies)],
         outputs=("bound", "scheme_bound"),
-        relaxed=relaxed,
+        relaxed=True,
     )
     found = sweeps.run(sweep)
     assert found.scheme_bound.dims == ("energy_budget", "scheme")
-    for energy in (100.0, 400.0):
+    for energy in energies:
         scenario = dataclasses.replace(presets.get("small"), energy_budget=energy)
-        alone = planning.plan(scenario, relaxed=relaxed, schemes=True)
-        at = found.sel(energy_budget=energy)
-        assert set(at.scheme.values) == set(alone.schemes)
-        assert at.bound.item() == pytest.approx(alone.bound, rel=2e-6)
-        for name, one in alone.schemes.items():
-            expected = np.nan if one.bound is None else one.bound
-            bound = at.scheme_bound.sel(scheme=name).item()
-            assert bound == pytest.approx(expected, rel=2e-6, nan_ok=True)
-    assert np.isnan(found.scheme_bound[0]).all()
+        alone, at = (
+            planning.plan(scenario, relaxed=True, schemes=True),
+            found.sel(energy_budget=energy),
+        )
+        assert list(at.scheme.values) == list(alone.schemes)
+        bounds = [at.bound.item(), *at.scheme_bound.values]
+        expected = [plan.bound or np.nan for plan in (alone, *alone.schemes.values())]
+        np.testing.assert_allclose(bounds, expected, rtol=2e-6)
+    assert np.isnan(found.bound[0]) and np.isfinite(found.scheme_bound[1:]).sum() > 10
 
 
 def test_statistics_are_those_of_the_draws(stand_in):
