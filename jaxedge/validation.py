@@ -23,6 +23,18 @@ WEIGHT_TOLERANCE = 1e-6
 _RATE_SLACK = 1e-9
 """Relative slack on learning rates <= 1/L, so that a rounded 1/L passes."""
 
+RELATIONS = (
+    ("learning.server_learning_rate", "learning.smoothness"),
+    ("learning.device_learning_rate", "learning.smoothness"),
+    ("learning.pl_constant", "learning.smoothness"),
+    ("server.min_batch", "server.max_batch"),
+    ("devices.min_batch", "devices.max_batch"),
+    ("min_pretraining_rounds", "min_finetuning_rounds"),
+    ("learning.device_weight",),
+)
+"""Paths of fields that must fulfil something together: what two must, device by device, is monotone
+in each."""
+
 _BY_PATH = {item.path: item for item in FIELDS}
 
 Values = dict[str, np.ndarray]
@@ -135,7 +147,7 @@ def _device_count(values: Values) -> int:
 
 
 def _check_relations(values: Values) -> None:
-    """Check what several fields must fulfil together; all values are broadcast already."""
+    """Check `RELATIONS`; all values are broadcast already."""
     limit = 1.0 / values["learning.smoothness"]
     for stage in ("server", "device"):
         path = f"learning.{stage}_learning_rate"

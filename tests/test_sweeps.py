@@ -130,6 +130,62 @@ def test_what_is_wrong_is_named_before_anything_runs(change, message):
         from_sweep_tree({**GOOD, **change}, Path())
 
 
+@pytest.mark.parametrize(
+    ("axes", "place"),
+    [
+        # Neither end of an axis, and neither field by itself at its end.
+        (
+            [
+                sweeps.zipped(
+                    sweeps.values("learning.device_learning_rate", [0.01, 0.05, 0.1]),
+                    sweeps.values("learning.smoothness", [30.0, 25.0, 10.0]),
+                    name="pace",
+                )
+            ],
+            "at pace 1 ",
+        ),
+        # The weights are not monotone: each must be looked at.
+        (
+            [
+                sweeps.values(
+                    "learning.device_weight", [[0.2, 0.3, 0.5], [0.3, 0.3, 0.3], [0.1, 0.1, 0.8]]
+                )
+            ],
+            "at learning.device_weight 1 ",
+        ),
+        # The second device alone, at positions that hold neither the least nor the greatest of all.
+        (
+            [
+                sweeps.values("devices.min_batch", [[1, 8, 1], [9, 1, 1]]),
+                sweeps.values("energy_budget", [10.0, 100.0]),
+                sweeps.values("devices.max_batch", [[9, 9, 5], [20, 7, 9]]),
+            ],
+            "at devices.min_batch 0, energy_budget 0, devices.max_batch 1 ",
+        ),
+        (
+            [
+                sweeps.values("min_pretraining_rounds", [3, 0, 2]),
+                sweeps.values("min_finetuning_rounds", [1, 0, 2]),
+            ],
+            "at min_pretraining_rounds 1, min_finetuning_rounds 1 ",
+        ),
+        (
+            [
+                sweeps.values("learning.smoothness", [5.0, 50.0]),
+                sweeps.draws(
+                    3000, sweeps.uniform("learning.device_learning_rate", 0.0019, 0.02002)
+                ),
+            ],
+            "at learning.smoothness 1, learning.device_learning_rate ",
+        ),
+    ],
+)
+def test_relations_between_fields_are_checked_wherever_axes_cross(axes, place):
+    sweep = sweeps.Sweep(scenario=presets.get("small"), axes=axes, relaxed=True)
+    with pytest.raises(ValueError, match=f"^{place}"):
+        checked(sweep)
+
+
 def test_a_draw_is_the_same_whatever_is_drawn_beside_it():
     sweep = checked(
         dataclasses.replace(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,9 +14,9 @@ from jaxedge.sweeps.axis_checks import check_axis
 from jaxedge.sweeps.generation import scenarios, settings_at
 from jaxedge.sweeps.outputs import output_named
 from jaxedge.sweeps.sweep import STATISTICS, Sweep
-from jaxedge.validation import validate, validate_batch
+from jaxedge.validation import RELATIONS, validate, validate_batch
 
-_MOST_LOOKED_AT = 100_000
+_MOST_DRAWS_LOOKED_AT = 100_000
 _RESERVED = ("device", "scheme", "quantile")
 _MOST_DRAWS = 2**32
 
@@ -40,7 +39,7 @@ def checked(sweep: Sweep) -> Sweep:
     _check_names(sweep.dimensions)
     _check_options(sweep)
     _check_choices(sweep)
-    _check_corners(sweep)
+    _check_relations(sweep)
     return sweep
 
 
@@ -98,31 +97,70 @@ def _check_choices(sweep: Sweep) -> None:
             raise ValueError(f"axis {axis.name!r}: draws = {len(axis)}: at most {_MOST_DRAWS}")
 
 
-def _check_corners(sweep: Sweep) -> None:
-    """Relations between fields are monotone in each: they hold everywhere if in the extremes."""
-    extremes = [_extremes(sweep, axis) for axis in sweep.dimensions]
-    by_name = {axis.name: at for axis, at in zip(sweep.dimensions, extremes, strict=True)}
-    for corner in itertools.islice(itertools.product(*extremes), 4096):
-        at = dict(zip(by_name, corner, strict=True))
-        row = _number(at, sweep.kept) * sweep.draws + _number(at, sweep.reduced)
-        try:
-            validate_batch(scenarios(sweep, np.array([row])))
-        except ValueError as error:
-            place = ", ".join(f"{name} {index}" for name, index in at.items())
+def _check_relations(sweep: Sweep) -> None:
+    """Check what several fields must fulfil together, wherever axes set one of them.
+
+    Exact: of fields on one axis all positions are looked at (of draws the first 100,000), of two
+    fields on two axes the ends, device by device, since what they must fulfil is monotone in each.
+    """
+    _check_at(sweep, {})
+    for fields in RELATIONS:
+        along = [axis for axis in sweep.dimensions if _set_by(axis) & set(fields)]
+        if len(along) == 1:
+            _check_at(sweep, {along[0].name: _looked_at(along[0])})
+        elif along:
+            first, second = (_ends(sweep, axis, fields) for axis in along)
+            pairs = np.broadcast_arrays(first[:, None], second[None])
+            places = np.unique(np.reshape(pairs, (2, -1)), axis=1)
+            _check_at(sweep, {axis.name: at for axis, at in zip(along, places, strict=True)})
+
+
+def _set_by(axis: Axis) -> set[str]:
+    return {setting.target[0].path for setting in axis.settings}
+
+
+def _looked_at(axis: Axis) -> np.ndarray:
+    return np.arange(min(len(axis), _MOST_DRAWS_LOOKED_AT) if axis.random else len(axis))
+
+
+def _ends(sweep: Sweep, axis: Axis, fields: tuple[str, ...]) -> np.ndarray:
+    """(2, 1 or K) positions where the axis's own of the fields is least and greatest."""
+    at = _looked_at(axis)
+    (values,) = (x for path, x in settings_at(sweep, axis, at).items() if path in fields)
+    flat = values.reshape(len(at), -1)
+    return np.stack([np.argmin(flat, axis=0), np.argmax(flat, axis=0)])
+
+
+def _check_at(sweep: Sweep, places: dict[str, np.ndarray]) -> None:
+    """Validate the elements at positions of some axes, at the first position of the others."""
+    count = len(next(iter(places.values()), "1"))
+    at: dict[str, np.ndarray] = {axis.name: np.zeros(count, dtype=int) for axis in sweep.dimensions}
+    at |= places
+    rows = _number(at, sweep.kept) * sweep.draws + _number(at, sweep.reduced)
+    for start in range(0, count, sweep.block):
+        some = np.arange(start, min(start + sweep.block, count))
+        error = _complaint(sweep, rows[some])
+        while error is not None and len(some) > 1:  # halved until it is one
+            half = some[: len(some) // 2]
+            in_half = _complaint(sweep, rows[half])
+            some = half if in_half else some[len(half) :]
+            error = in_half or _complaint(sweep, rows[some])
+        if error is not None:
+            place = ", ".join(f"{name} {index[some[0]]}" for name, index in at.items())
             message = str(error).removeprefix("scenario 0: ")
             raise ValueError(f"at {place} (counted from 0): {message}") from error
 
 
-def _number(at: dict[str, int], axes: tuple[Axis, ...]) -> int:
+def _complaint(sweep: Sweep, rows: np.ndarray) -> ValueError | None:
+    try:
+        validate_batch(scenarios(sweep, rows))
+    except ValueError as error:
+        return error
+    return None
+
+
+def _number(at: dict[str, np.ndarray], axes: tuple[Axis, ...]) -> np.ndarray:
+    if not axes:
+        return np.zeros(1, dtype=int)
     shape = tuple(len(axis) for axis in axes)
-    return int(np.ravel_multi_index([at[axis.name] for axis in axes], shape)) if axes else 0
-
-
-def _extremes(sweep: Sweep, axis: Axis) -> list[int]:
-    """Where the fields of an axis are least and greatest; of many draws, among the first."""
-    at = np.arange(min(len(axis), _MOST_LOOKED_AT) if axis.random else len(axis))
-    found = {0}
-    for values in settings_at(sweep, axis, at).values():
-        flat = values.reshape(len(at), -1)
-        found |= {int(np.argmin(flat.min(axis=1))), int(np.argmax(flat.max(axis=1)))}
-    return sorted(found)
+    return np.asarray(np.ravel_multi_index([at[axis.name] for axis in axes], shape))
