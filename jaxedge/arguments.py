@@ -24,6 +24,7 @@ examples:
   jaxedge sensitivity scenario.toml     rank what the optimal bound depends on
   jaxedge sweep spec.toml --store out.zarr
   jaxedge plot out.zarr --output figure.pdf
+  jaxedge train                         train on real images under the default plan
 
 exit codes:
   0 answered (an infeasible scenario is an answer), 2 bad input, 1 anything else, 130 interrupted

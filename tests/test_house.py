@@ -43,8 +43,8 @@ ROOMS = {
     "sweeps": "sweeps",
     "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
-    "pareto_plots sweep_plots sensitivity_table sensitivity_plot",
-    "commands": "arguments console commands cli __main__",
+    "pareto_plots sweep_plots sensitivity_table sensitivity_plot training_table training_plots",
+    "commands": "arguments console task_options commands cli __main__",
 }
 UPWARD = {("answer", "report")}
 """Imported inside a function only: a plan prints itself."""

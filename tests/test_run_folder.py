@@ -51,7 +51,7 @@ def whole(task, tmp_path_factory):
     folder = new_folder(tmp_path_factory.mktemp("whole") / "run")
     run = folder.course(SCENARIO)
     trained = train(task, SCENARIO, run, SETTINGS, keeper=folder)
-    folder.finish(run.ledger)
+    folder.finish(run.ledger, {})
     return folder, trained
 
 

@@ -118,6 +118,7 @@ def test_a_module_of_ones_own_is_checked_against_the_labels():
         ({"partition": "natural"}, "has no natural clients"),
         ({"test_share": 1.0}, "test_share = 1.0: must be a number between 0 and 1"),
         ({"partition_options": {"alpha": 1.0}}, "iid: unknown options"),
+        ({"seed": -1}, "seed = -1: must be a whole number >= 0"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, said):

@@ -5,6 +5,7 @@
     metrics.jsonl    a line for each measurement
     checkpoints/     the newest two, named by their rounds
     ledger.npz       charges of every round that has run, once the run has ended
+    summary.json     what it has come to
     figures/         drawn at the end
 
 Measurements are written before the checkpoint that follows them, and those beyond the newest
@@ -38,11 +39,12 @@ from jaxedge.training.tasks import TaskSpec
 
 SCHEMA = 1
 """Version of how a run folder is laid out."""
-CONFIG, COURSE, METRICS, LEDGER, CHECKPOINTS, FIGURES = (
+CONFIG, COURSE, METRICS, LEDGER, SUMMARY, CHECKPOINTS, FIGURES = (
     "config.json",
     "course.json",
     "metrics.jsonl",
     "ledger.npz",
+    "summary.json",
     "checkpoints",
     "figures",
 )
@@ -113,8 +115,14 @@ class RunFolder:
             write_whole(self.path / METRICS, "".join(kept).encode())
         return None if found is None else State(rounds=found[0], weights=found[1])
 
-    def finish(self, ledger: Ledger) -> None:
-        """Write the charges of the rounds that have run."""
+    @property
+    def figures(self) -> Path:
+        """Where figures are drawn."""
+        return self.path / FIGURES
+
+    def finish(self, ledger: Ledger, told: dict[str, Any]) -> None:
+        """Write the charges of the rounds that have run, and the run's summary."""
+        _write_json(self.path / SUMMARY, told)
         content = io.BytesIO()
         fields = {item.name: getattr(ledger, item.name) for item in dataclasses.fields(ledger)}
         np.savez_compressed(content, **fields)

@@ -28,7 +28,7 @@ class TaskSpec:
     """Source of the devices' data where it is another; else the general data's source is cut."""
     shift: str = "rotation"
     """One of `shifts.SHIFTS`, of the devices' data."""
-    strength: float = 0.4
+    strength: float = 0.2
     """Of the shift, 0 to 1."""
     partition: str = "iid"
     """One of `partitions.PARTITIONS`."""
@@ -151,6 +151,8 @@ def load_task(spec: TaskSpec, devices: int) -> Task:
         value = getattr(spec, name)
         if not 0 < value < 1:
             raise ValueError(f"{name} = {value!r}: must be a number between 0 and 1")
+    if isinstance(spec.seed, bool) or not isinstance(spec.seed, int) or spec.seed < 0:
+        raise ValueError(f"seed = {spec.seed!r}: must be a whole number >= 0")
     general, own = _cut(spec, devices)
     _check_alike(general, own)
     own = shifted(own, spec.shift, spec.strength, seed=spec.seed)
