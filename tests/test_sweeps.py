@@ -108,6 +108,7 @@ GOOD = {"scenario": "small", "axes": [{"energy_budget": [100.0, 200.0]}]}
         ),
         ({"axes": [{"energy_budget": []}]}, "length zero"),
         ({"axes": [{"energy_budget": {"linspace": [1, 2, 0]}}]}, "whole number from 1"),
+        ({"axes": [{"energy_budget": {"linspace": [1, 2, 10**12]}}]}, "from 1 to 1e\\+07"),
         ({"axes": [{"energy_budget": [100.0, -5.0]}]}, "energy_budget = -5.0 J must be"),
         ({"axes": [{"energy_budget": {"logspace": [0, 2, 3]}}]}, "finite and > 0"),
         ({"axes": [{"devices.min_batch": [1, 500]}]}, "at devices.min_batch 1.*max_batch = 128"),

@@ -11,8 +11,8 @@ import numpy as np
 from jaxedge.field_checks import check_domain
 from jaxedge.sweeps.axes import CHANNELS, LAWS, Axis, Channel, Setting
 
-MOST = 10**12
-"""Longer axes are taken for a mistake."""
+MOST, MOST_ON_GRID = 10**12, 10**7
+"""Longer axes are taken for a mistake; the values of a grid are held in memory."""
 
 
 def check_axis(axis: Axis) -> None:
@@ -69,7 +69,7 @@ def _check_setting(axis: Axis, setting: Setting) -> None:
         _check_law(setting)
         return
     if setting.law != "values":
-        _check_count(f"{setting.key}: {setting.law} length", setting.numbers[-1])
+        _check_count(f"{setting.key}: {setting.law} length", setting.numbers[-1], MOST_ON_GRID)
         _check_ends(setting)
     if not len(setting.grid):
         raise ValueError(
@@ -116,9 +116,9 @@ def _check_law(setting: Setting) -> None:
         check_domain(item, setting.to_si(np.full((1,) * item.per_device, float(end))))
 
 
-def _check_count(name: str, count: Any) -> None:
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= MOST:
-        raise ValueError(f"{name} = {count!r:.40}: must be a whole number from 1 to {MOST:.0e}")
+def _check_count(name: str, count: Any, most: int = MOST) -> None:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= most:
+        raise ValueError(f"{name} = {count!r:.40}: must be a whole number from 1 to {most:.0e}")
 
 
 def _finite(value: Any) -> bool:
