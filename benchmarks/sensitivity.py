@@ -23,6 +23,7 @@ import records
 from jaxedge.active_limits import active_limits
 from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import Relaxed, judge, solve_relaxed
 from jaxedge.optimality import refined, starting_point
 from jaxedge.program import Program
 from jaxedge.sampling import sample_batch
@@ -34,7 +35,6 @@ from jaxedge.sensitivity import (
     solved,
     with_field,
 )
-from jaxedge.solve import Relaxed, judge, solve_relaxed
 
 STEP, NOTICED = 1e-4, 1e-3
 """Relative step of the differences; elasticities above it have relative errors, others absolute

@@ -17,15 +17,14 @@ import jax
 import numpy as np
 import records
 
-from jaxedge.convexified_program import plan_by_approximation
+from jaxedge.driver import in_chunks, solve_relaxed
 from jaxedge.formulation import two_stage_program
 from jaxedge.log_program import find, settings_for_logs
 from jaxedge.program import Program
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import in_chunks, solve_relaxed
 from jaxedge.solvers import GAPS, SOLVERS
 
-BASELINE = "convex-approximation"
+BASELINE = SOLVERS[3]
 OPTAX = "augmented-lagrangian, optax lbfgs"
 ADAM = "augmented-lagrangian, optax adam"
 DEVICES = (1, 10, 50)
@@ -45,14 +44,13 @@ def methods(smallest: bool) -> dict[str, Callable[[Program], tuple[Any, Any]]]:
 
         return solved
 
-    found = {solver: of(solver) for solver in SOLVERS}
+    found = {solver: of(solver) for solver in (SOLVERS[:3] if smallest else SOLVERS)}
     if smallest:
         return found
     for name, direction in {OPTAX: "lbfgs", ADAM: "adam"}.items():
         found[name] = _uncertified(
             lambda p, d=direction: find(p, settings_for_logs(direction=d)).design.value
         )
-    found[BASELINE] = _uncertified(lambda p: plan_by_approximation(p).value)
     return found
 
 

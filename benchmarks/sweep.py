@@ -26,9 +26,9 @@ import records
 from jaxedge import compilation_cache, planning, presets, sweeps
 from jaxedge.chunks import cores, in_chunks, take
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import solve_relaxed
 from jaxedge.progress import ProgressLine
 from jaxedge.scenario import Scenario
-from jaxedge.solve import solve_relaxed
 from jaxedge.sweeps import ledger
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios

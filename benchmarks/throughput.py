@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from jaxedge.chunks import cores, in_chunks, take
+from jaxedge.driver import FAST, RELAXED_GAP, begin, decompose, solve_relaxed
 from jaxedge.formulation import two_stage_program
 from jaxedge.program import Program
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import FAST, RELAXED_GAP, begin, decompose, solve_relaxed
 
 SIZES = {1: 16384, 3: 16384, 10: 16384, 50: 4096, 200: 512, 1000: 64}
 """K and scenarios."""

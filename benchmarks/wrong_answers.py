@@ -29,9 +29,9 @@ from jaxedge.allocation import Allocation, StageAllocation
 from jaxedge.answer import Status
 from jaxedge.answers import Answers
 from jaxedge.chunks import in_chunks, take
+from jaxedge.driver import RELAXED_GAP, solve_relaxed
 from jaxedge.planning import answer_batch
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP, solve_relaxed
 
 SIZES = (1, 2, 5, 10, 20, 50)
 CHUNK = 512

@@ -27,6 +27,7 @@ __all__ = [
     "plan_batch",
     "presets",
     "sampling",
+    "solve",
     "validate",
 ]
 
@@ -44,6 +45,7 @@ _HOME = {
     "load": "scenario_files",
     "plan": "planning",
     "plan_batch": "planning",
+    "solve": "solving",
     "validate": "validation",
 }
 """Public name -> its module; the other public names are modules themselves."""
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from jaxedge.planning import answer_batch, plan, plan_batch
     from jaxedge.scenario import Devices, Learning, Scenario, Server
     from jaxedge.scenario_files import load
+    from jaxedge.solving import solve
     from jaxedge.validation import validate
 else:  # hidden from type checkers, to which it would make every name of jaxedge exist
 

@@ -8,9 +8,9 @@ import numpy as np
 from jax import Array
 
 from jaxedge.chunks import in_chunks
+from jaxedge.driver import Relaxed
 from jaxedge.program import Computing, Program, Transmission
 from jaxedge.scenario import Scenario
-from jaxedge.solve import Relaxed
 
 _TOLERANCE = 1e-9
 """Relative distance to a limit."""

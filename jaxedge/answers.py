@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from jaxedge.allocation import Allocation, StageAllocation
 from jaxedge.answer import Plan, Shortfall, Status
+from jaxedge.responses import Prices
 
 STATUSES = tuple(Status)
 """The statuses in the order of their codes."""
@@ -21,6 +22,8 @@ _SHORT = {
     (False, False): "both",
 }
 """Whether more energy, more delay would do -> the budget to raise."""
+
+_Tree = TypeVar("_Tree")
 
 
 @jax.tree_util.register_dataclass
@@ -41,19 +44,27 @@ class Answers:
     delay: np.ndarray
     """(B,) s spent."""
     shadow_prices: Mapping[str, np.ndarray]
-    """(B,) derivatives of the relaxed optimal bound to the budgets, 1/J and 1/s."""
+    """(B,) derivatives of the relaxed optimal bound to the budgets, 1/J and 1/s; of own limits,
+    (B,) or (B, K), derivatives to what their residuals may be."""
     naive_rounding: np.ndarray
     """(B,) bound of the relaxed optimum rounded naively, nan where that breaks a limit."""
     least_energy: np.ndarray
     """(B,) J that would do at the given delay, of infeasible elements; inf where none would."""
     least_delay: np.ndarray
     """(B,) s that would do at the given energy, of infeasible elements; inf where none would."""
+    prices: Prices | None = None
+    """Scaled multipliers of the relaxed optimum, which neighbours' solves may begin from."""
 
     @property
     def gap(self) -> np.ndarray:
         """(B,) (bound - lower_bound)/lower_bound, certified."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.maximum(self.bound - self.lower_bound, 0.0) / self.lower_bound
+
+    def take(self, index: np.ndarray) -> Answers:
+        """The answers at these positions, which may repeat: neighbours to begin from, say."""
+        chosen: Answers = jax.tree.map(lambda x: np.asarray(x)[index], self)
+        return chosen
 
     def is_(self, status: Status) -> np.ndarray:
         """(B,) bool: which elements have this status."""
@@ -81,6 +92,24 @@ class Answers:
             naive_rounding=_number(self.naive_rounding[index]),
             **told,
         )
+
+
+def kept(tree: _Tree, where: np.ndarray) -> _Tree:
+    """Arrays with a leading axis (B,), nan where not ``where`` (B,)."""
+
+    def masked(x: Any) -> np.ndarray:
+        array = np.asarray(x)
+        return np.where(where.reshape(-1, *[1] * (array.ndim - 1)), array, np.nan)
+
+    masked_tree: _Tree = jax.tree.map(masked, tree)
+    return masked_tree
+
+
+def coded(*claims: tuple[np.ndarray, Status]) -> np.ndarray:
+    """(B,) int8: the code of the first claim that holds (B,), or that of a feasible design."""
+    codes = [STATUSES.index(status) for _, status in claims]
+    rest = STATUSES.index(Status.FEASIBLE)
+    return np.select([holds for holds, _ in claims], codes, rest).astype(np.int8)
 
 
 def _number(value: Any) -> float | None:

@@ -17,10 +17,10 @@ from jaxedge.certificates import ray_values
 from jaxedge.cheapest import Cheapest, cheapest_of_each, fewest
 from jaxedge.chunks import in_chunks, take
 from jaxedge.design import Design
+from jaxedge.driver import NEWTON_ATTEMPTS, Relaxed, solve_relaxed
 from jaxedge.integers import integer_prices
 from jaxedge.program import Computing, Program, with_rounds
 from jaxedge.responses import Prices, Work, respond
-from jaxedge.solve import NEWTON_ATTEMPTS, Relaxed, solve_relaxed
 
 _SNAP = 1e-7
 """Relative distance from a whole number that is taken for rounding."""

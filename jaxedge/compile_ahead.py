@@ -17,10 +17,10 @@ from jaxedge import boxes, integers
 from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.chunks import chunk_lengths, cores
 from jaxedge.designs import programs_of_each, scheme_programs
+from jaxedge.driver import FAST, begin, decompose
 from jaxedge.judging import assess, assess_naive
 from jaxedge.pipeline import Asked
 from jaxedge.scenario import Scenario
-from jaxedge.solve import FAST, begin, decompose
 
 Job = Callable[[], Any]
 

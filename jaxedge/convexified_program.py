@@ -22,8 +22,12 @@ from jaxedge import log_program
 from jaxedge.design import Design
 from jaxedge.log_program import LogPoint
 from jaxedge.program import Computing, Program
+from jaxedge.responses import Prices
 from jaxedge.solvers.convex_approximation import ConvexApproximation, approximate, search
-from jaxedge.solvers.smooth_problem import SmoothProblem
+from jaxedge.solvers.smooth_problem import SmoothAnswer, SmoothProblem
+
+_Guess = tuple[LogPoint, Array]
+"""A point and its multipliers (2+K,)."""
 
 
 class AtRounds(NamedTuple):
@@ -87,8 +91,8 @@ SURROGATE = SmoothProblem(
 
 def at_rounds(
     given: AtRounds, start: LogPoint, settings: ConvexApproximation
-) -> tuple[Array, LogPoint]:
-    """The log of the objective at fixed rounds, inf where the budgets are not kept; and the point.
+) -> tuple[Array, SmoothAnswer]:
+    """The log of the objective at fixed rounds, inf where the budgets are not kept; the answer.
 
     Args:
         given: scalar program and its rounds.
@@ -97,13 +101,16 @@ def at_rounds(
     """
     answer = approximate(SURROGATE, given, _fixed(given, start), settings)
     kept = log_program.residuals(given.program, answer.x) <= settings.infeasibility
-    return jnp.where(jnp.all(kept), answer.objective, jnp.inf), answer.x
+    return jnp.where(jnp.all(kept), answer.objective, jnp.inf), answer
 
 
-def plan_by_approximation(program: Program, settings: ConvexApproximation | None = None) -> Design:
-    """The design of the baseline: a search over (M, N), convex approximations at every point.
+def find_by_approximation(
+    program: Program, settings: ConvexApproximation | None = None
+) -> tuple[Prices, Design]:
+    """Prices and design of the baseline: a search over (M, N), convex approximations at each point.
 
-    Its rounds are chosen once more in the end, so that both budgets are kept exactly.
+    The prices come from the multipliers of the last convex problem at the best rounds. The design's
+    rounds are chosen once more in the end, so that both budgets are kept exactly.
 
     Args:
         program: scalar program with untied rounds; batching is vmap.
@@ -112,12 +119,14 @@ def plan_by_approximation(program: Program, settings: ConvexApproximation | None
     settings = settings or ConvexApproximation()
     lower, upper = _range(program)
 
-    def value(log_rounds: Array, guess: LogPoint) -> tuple[Array, LogPoint]:
-        return at_rounds(AtRounds(program, log_rounds), guess, settings)
+    def value(log_rounds: Array, guess: _Guess) -> tuple[Array, _Guess]:
+        found, answer = at_rounds(AtRounds(program, log_rounds), guess[0], settings)
+        return found, (answer.x, answer.multipliers)
 
     start = log_program.start(program)
-    _, best = search(value, lower, upper, start, settings.levels)
-    return log_program.design(program, best)
+    first = start, jnp.ones_like(log_program.residuals(program, start))
+    _, (best, multipliers) = search(value, lower, upper, first, settings.levels)
+    return log_program.prices(program, best, multipliers), log_program.design(program, best)
 
 
 def _range(program: Program) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import Rows, repeated
+from jaxedge.driver import NEWTON_ATTEMPTS, solve_relaxed
 from jaxedge.formulation import fine_tuning_program
 from jaxedge.pipeline import Asked, Outcome, feasibility, optimise
 from jaxedge.pretraining_branching import best_of_promising, tightened
@@ -27,7 +28,6 @@ from jaxedge.schemes import (
     separate_pretraining,
     with_budget_share,
 )
-from jaxedge.solve import NEWTON_ATTEMPTS, solve_relaxed
 
 _programs = jax.jit(jax.vmap(fine_tuning_program))
 _GRID = 32

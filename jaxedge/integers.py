@@ -21,9 +21,9 @@ from jax import Array
 from jaxedge.certificates import ray_values
 from jaxedge.chunks import BatchLast, in_chunks, put, take
 from jaxedge.design import Design
+from jaxedge.driver import NEWTON_ATTEMPTS, Relaxed, solve_relaxed
 from jaxedge.program import Program, with_batches, with_rounds
 from jaxedge.responses import Prices, respond
-from jaxedge.solve import NEWTON_ATTEMPTS, Relaxed, solve_relaxed
 from jaxedge.solvers import integer_dual
 
 _Tree = TypeVar("_Tree")

@@ -13,17 +13,17 @@ from jax.typing import ArrayLike
 
 from jaxedge.allocation import Allocation
 from jaxedge.answer import Plan, Status
-from jaxedge.answers import STATUSES, Answers
+from jaxedge.answers import STATUSES, Answers, coded, kept
 from jaxedge.bounds import BOUNDS
 from jaxedge.chunks import in_chunks
 from jaxedge.design import Design
 from jaxedge.designs import Rows
+from jaxedge.driver import RELAXED_GAP
 from jaxedge.formulation import allocation_of
 from jaxedge.pipeline import Asked, shadow_prices
 from jaxedge.problem import violation
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP
 from jaxedge.solvers import SOLVERS
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
@@ -111,23 +111,19 @@ def answers_of(rows: Rows, asked: Asked) -> Answers:
     bound, lower = _legal_bound(found), outcome.lower_bound * rows.programs.scale
     status = _status(outcome.feasible, bound, lower, asked)
     stands = np.isin(status, [STATUSES.index(s) for s in (Status.OPTIMAL, Status.FEASIBLE)])
-
-    def kept(x: np.ndarray, where: np.ndarray = stands) -> np.ndarray:
-        return np.where(where.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
-
-    allocation: Allocation = jax.tree.map(kept, found.allocation)
     return Answers(
         status=status,
-        bound=kept(bound),
+        bound=kept(bound, stands),
         # Where nothing certifies a design (or its bound is not positive) it is only feasible.
         lower_bound=kept(np.minimum(lower, bound), stands & (lower > 0)),
-        allocation=allocation,
-        energy=kept(found.energy),
-        delay=kept(found.delay),
-        shadow_prices=jax.tree.map(kept, shadow_prices(rows.programs, outcome.relaxed)),
-        naive_rounding=kept(naive),
+        allocation=kept(found.allocation, stands),
+        energy=kept(found.energy, stands),
+        delay=kept(found.delay, stands),
+        shadow_prices=kept(shadow_prices(rows.programs, outcome.relaxed), stands),
+        naive_rounding=kept(naive, stands),
         least_energy=kept(outcome.least_energy, ~outcome.feasible),
         least_delay=kept(outcome.least_delay, ~outcome.feasible),
+        prices=outcome.relaxed.prices,
     )
 
 
@@ -154,11 +150,6 @@ def _status(feasible: np.ndarray, bound: np.ndarray, lower: np.ndarray, asked: A
         failed = np.isnan(bound) | (lower > bound * (1 + _TOLERANCE))
         if asked.relaxed and asked.solver == SOLVERS[0]:
             failed |= (lower > 0) & (gap > max(RELAXED_GAP, asked.gap))
-    claims = [
-        (~feasible, Status.INFEASIBLE),
-        (failed, Status.FAILED),
-        (gap <= asked.gap, Status.OPTIMAL),
-    ]
-    codes = [STATUSES.index(status) for _, status in claims]
-    rest = STATUSES.index(Status.FEASIBLE)
-    return np.select([which for which, _ in claims], codes, rest).astype(np.int8)
+    return coded(
+        (~feasible, Status.INFEASIBLE), (failed, Status.FAILED), (gap <= asked.gap, Status.OPTIMAL)
+    )

@@ -217,7 +217,8 @@ def find(program: Program, settings: AugmentedLagrangian | None = None) -> Found
         settings: of the method; without multipliers it is the penalty method.
     """
     answer = solve(LOG_PROGRAM, program, start(program), settings or settings_for_logs())
-    return Found(prices=prices(program, answer), design=design(program, answer.x), answer=answer)
+    found = prices(program, answer.x, answer.multipliers)
+    return Found(prices=found, design=design(program, answer.x), answer=answer)
 
 
 def design(program: Program, z: LogPoint) -> Design:
@@ -225,17 +226,17 @@ def design(program: Program, z: LogPoint) -> Design:
     return design_from_responses(program, responses(program, z))
 
 
-def prices(program: Program, answer: SmoothAnswer) -> Prices:
-    """Prices of energy and of the devices' times from an answer's multipliers.
+def prices(program: Program, z: LogPoint, multipliers: Array) -> Prices:
+    """Prices of energy and of the devices' times from a point's multipliers (2+K,).
 
     With y the multipliers of log energy and log delay and v the numerator, d(log energy) is
     d energy/energy at the budget, so lam = v y_energy and nu = v y_delay; each device's share of nu
     is that of its residual's multiplier. All are then scaled alike to the highest lower bound,
     which forgives no error in their ratios.
     """
-    numerator, _ = _fraction(program, answer.x)
-    energy, delay = jnp.maximum(answer.multipliers[:2], _LEAST_MULTIPLIER)
-    late = answer.multipliers[2:]
+    numerator, _ = _fraction(program, z)
+    energy, delay = jnp.maximum(multipliers[:2], _LEAST_MULTIPLIER)
+    late = multipliers[2:]
     some = jnp.sum(late) > 0
     share = jnp.where(some, late / jnp.where(some, jnp.sum(late), 1.0), 1 / late.shape[0])
     raw = Prices(energy=numerator * energy, device_time=numerator * delay * share)

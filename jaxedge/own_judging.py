@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxedge.allocation import Allocation
 from jaxedge.bounds import two_stage_bound
 from jaxedge.chunks import in_chunks, put, take
+from jaxedge.driver import RELAXED_GAP
 from jaxedge.formulation import allocation_of, two_stage_program
 from jaxedge.own_infeasibility import proves_infeasible
 from jaxedge.own_relaxation import (
@@ -28,7 +29,6 @@ from jaxedge.own_totals import Case, device_cases, totals_of
 from jaxedge.problem import violation
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP
 from jaxedge.solvers.interior_point import InteriorPoint
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy

@@ -14,17 +14,17 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxedge.allocation import Allocation
-from jaxedge.answer import Status
+from jaxedge.answers import Answers
 from jaxedge.chunks import take
+from jaxedge.driver import RELAXED_GAP
+from jaxedge.own_answers import OwnAnswer, own_answers, told
 from jaxedge.own_checks import checked_functions, own_numbers
 from jaxedge.own_judging import TOLERANCE, Found, prove_infeasible, solve_in_chunks
 from jaxedge.own_relaxation import DeviceFunction, Functions, PlanFunction
 from jaxedge.own_totals import Case
 from jaxedge.scenario import Scenario
-from jaxedge.solve import RELAXED_GAP
 from jaxedge.stacking import stack
-from jaxedge.validation import validate, validate_batch
+from jaxedge.validation import batch_shape, validate, validate_batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,40 +52,6 @@ class OwnBound:
     """(case, plan totals) -> (), the numerator's part of the whole plan."""
     summed: DeviceFunction | None = None
     """(case, device totals) -> (), the numerator's part of one device."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnAnswer:
-    """The answer for one scenario; None stands where there is nothing to say."""
-
-    status: Status
-    bound: float | None = None
-    """What the design reaches."""
-    lower_bound: float | None = None
-    """No design is below it; None where convexity is not stated."""
-    allocation: Allocation | None = None
-    """Real rounds and batches, in original units."""
-    energy: float | None = None
-    """J spent, by the built-in model."""
-    delay: float | None = None
-    """s spent, by the built-in model."""
-    multipliers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """By limit: how much the optimal bound falls if the residual may be one unit larger; (K,) for
-    limits on every device."""
-
-    @property
-    def gap(self) -> float | None:
-        """(bound - lower_bound)/lower_bound, certified; None where nothing is."""
-        if self.bound is None or self.lower_bound is None or self.lower_bound <= 0:
-            return None
-        return max(self.bound - self.lower_bound, 0.0) / self.lower_bound
-
-    @property
-    def message(self) -> str:
-        """What the status claims and on what ground."""
-        if self.allocation is None or self.lower_bound is not None:
-            return self.status.advice
-        return "The design keeps every limit; its gap is not certified, as convexity is not stated."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +86,7 @@ class OwnProblem:
         """
         scenarios: Scenario = jax.tree.map(lambda x: np.asarray(x)[None], validate(scenario))
         lifted = {name: np.asarray(value)[None] for name, value in (own or {}).items()}
-        return self._solve(scenarios, lifted, gap)[0]
+        return told(self.on(scenarios, lifted).answers(gap))[0]
 
     def solve_batch(
         self,
@@ -134,25 +100,31 @@ class OwnProblem:
         Raises:
             ValueError: as `solve`.
         """
+        return told(self.on(scenarios, own).answers(gap))
+
+    def on(
+        self,
+        scenarios: Sequence[Scenario] | Scenario,
+        own: Mapping[str, ArrayLike] | None = None,
+    ) -> OwnCases:
+        """This problem for B scenarios of equal K, as `jaxedge.solve` takes it.
+
+        Args:
+            scenarios: B scenarios, or stacked with a leading axis (B,).
+            own: the user's numbers by name with a leading axis (B, ...), float64.
+
+        Raises:
+            ValueError: as `solve`.
+        """
         if not isinstance(scenarios, Scenario):
             scenarios = stack(scenarios)
-        return self._solve(validate_batch(scenarios), dict(own or {}), gap)
-
-    def _solve(self, scenarios: Scenario, own: Mapping[str, Any], gap: float) -> list[OwnAnswer]:
-        size, devices = np.shape(scenarios.devices.gain)
+        valid = validate_batch(scenarios)
         with jax.enable_x64(True):
-            case = Case(scenario=scenarios, own=own_numbers(own, size, devices))
+            size, devices = batch_shape(valid)
+            case = Case(scenario=valid, own=own_numbers(dict(own or {}), size, devices))
             functions = self._functions()
             checked_functions(self._named_functions(), take(case, np.array(0)))
-            found = solve_in_chunks(functions, case, size)
-            doubtful = ~(np.asarray(found.violation) <= TOLERANCE) & self.convex
-            impossible = prove_infeasible(functions, case, doubtful)
-        return [
-            OwnAnswer(status=Status.INFEASIBLE)
-            if impossible[i]
-            else self._answer(take(found, np.array(i)), gap)
-            for i in range(size)
-        ]
+        return OwnCases(problem=self, functions=functions, case=case, size=size)
 
     def _functions(self) -> Functions:
         sums, each = [], []
@@ -188,33 +160,34 @@ class OwnProblem:
             if getattr(owner, part, None) is not None
         ]
 
-    def _answer(self, found: Found, gap: float) -> OwnAnswer:
-        bound, lower = float(found.bound), float(found.lower_bound)
-        known = self.convex and np.isfinite(lower)
-        legal = found.violation <= TOLERANCE and np.isfinite(bound)
-        # A lower bound above the bound: the functions are not convex as stated.
-        if not legal or (known and lower > bound * (1 + TOLERANCE)):
-            return OwnAnswer(status=Status.FAILED)
-        answer = OwnAnswer(
-            status=Status.FEASIBLE,
-            bound=bound,
-            lower_bound=min(lower, bound) if known else None,
-            allocation=found.allocation,
-            energy=float(found.energy),
-            delay=float(found.delay),
-            multipliers=self._multipliers(found),
+    def multipliers_of(self, found: Found) -> dict[str, np.ndarray]:
+        """By limit, (B,) or (B, K): how much the optimal bound falls for a unit of the residual."""
+        of_sums, of_each = (
+            iter(np.moveaxis(np.asarray(part), axis, 0))
+            for part, axis in ((found.sums, 1), (found.each, -1))
         )
-        optimal = answer.gap is not None and answer.gap <= gap
-        return dataclasses.replace(answer, status=Status.OPTIMAL) if optimal else answer
+        own = {
+            limit.name: next(of_sums if limit.each is None else of_each) for limit in self.limits
+        }
+        return {"energy_budget": found.energy_price, "delay_budget": found.delay_price} | own
 
-    def _multipliers(self, found: Found) -> dict[str, Any]:
-        of_sums, of_each = iter(found.sums), iter(np.asarray(found.each).T)
-        named = {
-            limit.name: next(of_each) if limit.each is not None else float(next(of_sums))
-            for limit in self.limits
-        }
-        return {
-            "energy_budget": float(found.energy_price),
-            "delay_budget": float(found.delay_price),
-            **named,
-        }
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnCases:
+    """A problem of one's own for B scenarios, checked; made by `OwnProblem.on`."""
+
+    problem: OwnProblem
+    functions: Functions
+    case: Case
+    size: int
+    """B."""
+
+    def answers(self, gap: float = RELAXED_GAP) -> Answers:
+        """Solve the relaxations; nan stands for the lower bound where convexity is not stated."""
+        convex = self.problem.convex
+        with jax.enable_x64(True):
+            found = solve_in_chunks(self.functions, self.case, self.size)
+            doubtful = ~(np.asarray(found.violation) <= TOLERANCE) & convex
+            impossible = prove_infeasible(self.functions, self.case, doubtful)
+        multipliers = self.problem.multipliers_of(found)
+        return own_answers(found, impossible, multipliers, convex=convex, gap=gap)

@@ -12,9 +12,10 @@ from jaxedge.branch_and_bound import branch_and_bound
 from jaxedge.cheapest import cheapest_of_each, fewest, least_delay
 from jaxedge.chunks import in_chunks, put, take
 from jaxedge.design import Design
+from jaxedge.driver import ATTEMPTS, RELAXED_GAP, Relaxed, solve_relaxed
 from jaxedge.integers import Whole, solve_integer
 from jaxedge.program import Program
-from jaxedge.solve import ATTEMPTS, RELAXED_GAP, Relaxed, solve_relaxed
+from jaxedge.responses import Prices
 
 Progress = Callable[[str, float | None], None]
 
@@ -33,6 +34,8 @@ class Asked:
     max_nodes: int
     """Nodes that branch and bound may visit."""
     progress: Progress
+    warm_start: Prices | None = None
+    """Where the relaxation begins, a row for each program."""
 
 
 @jax.tree_util.register_dataclass
@@ -105,6 +108,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
         solver=asked.solver,
         gap=min(asked.gap, RELAXED_GAP) if asked.relaxed else RELAXED_GAP,
         attempts=ATTEMPTS if live.size else 1,
+        warm_start=asked.warm_start,
     )
     design, bound = relaxed.design, relaxed.lower_bound
     if not asked.relaxed:

@@ -20,11 +20,12 @@ from jaxedge.designs import Rows, repeated, two_stage_batch, two_stage_rows
 from jaxedge.fine_tuning_designs import fine_tuning_rows
 from jaxedge.judging import answers_of, plans_of
 from jaxedge.pipeline import Asked, Progress, no_progress
+from jaxedge.responses import Prices
 from jaxedge.scenario import Scenario
 from jaxedge.schemes import JOINT
 from jaxedge.solvers import GAPS, SOLVERS
 from jaxedge.stacking import named, stack, unstack
-from jaxedge.validation import validate, validate_batch
+from jaxedge.validation import batch_shape, validate, validate_batch
 
 INTEGER_GAP = 1e-3
 """Certified relative gap at which an integer design counts as optimal unless asked otherwise."""
@@ -114,6 +115,7 @@ def answer_batch(
     solver: str = SOLVERS[0],
     relaxed: bool = False,
     gap: float | None = None,
+    warm_start: Answers | None = None,
     progress: Progress | None = None,
 ) -> Answers:
     """The best designs of stacked scenarios as arrays: `plan_batch` without a plan for each.
@@ -124,14 +126,20 @@ def answer_batch(
         solver: as in `plan`.
         relaxed: as in `plan`.
         gap: as in `plan`.
+        warm_start: answers to B neighbouring scenarios of as many devices, from whose prices the
+            dual decomposition begins; they change the time it takes, not what is certified.
         progress: as in `plan`.
 
     Raises:
         ValueError: if a scenario, named by its position, or an option is not valid.
     """
     asked = _asked(bound, solver, relaxed, gap, progress)
+    valid = _stacked(scenarios, bound)
+    if warm_start is not None:
+        prices = _neighbours(warm_start, asked, batch_shape(valid))
+        asked = dataclasses.replace(asked, warm_start=prices)
     with jax.enable_x64(True):
-        return answers_of(_rows(_stacked(scenarios, bound), asked, schemes=False), asked)
+        return answers_of(_rows(valid, asked, schemes=False), asked)
 
 
 def answer_schemes(
@@ -167,6 +175,21 @@ def answer_schemes(
     }
 
 
+def _neighbours(answers: Answers, asked: Asked, shape: tuple[int, ...]) -> Prices:
+    """The prices to begin from, once they fit the question."""
+    if asked.solver != SOLVERS[0] or asked.bound != "two-stage":
+        raise ValueError(
+            f"warm_start: only {SOLVERS[0]!r} for the two-stage bound begins from prices, not "
+            f"{asked.solver!r} for the {asked.bound} bound"
+        )
+    if answers.prices is None or np.shape(answers.prices.device_time) != shape:
+        found = None if answers.prices is None else np.shape(answers.prices.device_time)
+        raise ValueError(
+            f"warm_start: its prices have shape {found}, but must have (B, K) = {shape}"
+        )
+    return answers.prices
+
+
 def check_options(
     scenario: Scenario,
     *,
@@ -187,10 +210,7 @@ def check_options(
 def _stacked(scenarios: Scenario, bound: str) -> Scenario:
     """Scenarios with one leading axis, valid."""
     valid = _check_bound(validate_batch(scenarios), bound)
-    if np.ndim(valid.energy_budget) != 1:
-        raise ValueError(
-            f"the scenarios have leading axes {np.shape(valid.energy_budget)}: must be one, (B,)"
-        )
+    batch_shape(valid)
     return valid
 
 
@@ -224,10 +244,6 @@ def _asked(
     if solver not in SOLVERS:
         near = difflib.get_close_matches(str(solver), SOLVERS, n=1, cutoff=0.0)[0]
         raise ValueError(f"solver: {solver!r} is not known; did you mean {near!r}?")
-    if gap is not None and not (
-        isinstance(gap, int | float) and math.isfinite(gap) and 0 < gap < 1
-    ):
-        raise ValueError(f"gap: {gap!r} must be a number between 0 and 1, such as 1e-4")
     if bound != "two-stage" and solver != SOLVERS[0]:
         raise ValueError(f"solver: {solver!r} plans the two-stage bound only, not {bound!r}")
     default = GAPS[solver] if relaxed else INTEGER_GAP
@@ -236,10 +252,21 @@ def _asked(
         bound=bound,
         solver=solver,
         relaxed=bool(relaxed),
-        gap=default if gap is None else float(gap),
+        gap=default if gap is None else checked_gap(gap),
         max_nodes=0 if relaxed else nodes,
         progress=no_progress if progress is None else progress,
     )
+
+
+def checked_gap(gap: float) -> float:
+    """The gap asked for, as a float.
+
+    Raises:
+        ValueError: unless it is a number between 0 and 1.
+    """
+    if not (isinstance(gap, int | float) and math.isfinite(gap) and 0 < gap < 1):
+        raise ValueError(f"gap: {gap!r} must be a number between 0 and 1, such as 1e-4")
+    return float(gap)
 
 
 def _check_bound(scenario: Scenario, bound: str) -> Scenario:

@@ -15,13 +15,13 @@ import numpy as np
 from jaxedge.branch_and_bound import branch_and_bound
 from jaxedge.chunks import put, take
 from jaxedge.design import Design
+from jaxedge.driver import Relaxed, solve_relaxed
 from jaxedge.integers import solve_integer
 from jaxedge.pipeline import Asked, with_least_energy
 from jaxedge.pretraining_cover import Cover
 from jaxedge.pretraining_search import Searched, programs_at
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import Relaxed, solve_relaxed
 
 _MOST_ROUNDS = 1024
 """Most M that are looked at one by one."""

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from jaxedge.chunks import take
+from jaxedge.driver import Relaxed
 from jaxedge.program import Program
 from jaxedge.responses import Prices
-from jaxedge.solve import Relaxed
 
 _GOOD_GAP = 1e-3
 """Gap at which an answer's prices are used for the pieces beside it."""

@@ -17,12 +17,12 @@ import numpy as np
 from jax import Array
 
 from jaxedge.chunks import put, take
+from jaxedge.driver import ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
 from jaxedge.formulation import fine_tuning_program
 from jaxedge.pretraining_bounds import Decay, Span, floor_decay, span_bounds
 from jaxedge.pretraining_cover import Cover, Points, end_pieces, pieces_between, rounds_inside
 from jaxedge.program import Program
 from jaxedge.scenario import Scenario
-from jaxedge.solve import ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
 
 PROMISING = 8
 """Most rounds that are returned."""

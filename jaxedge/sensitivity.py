@@ -20,12 +20,12 @@ from jax import Array
 from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.chunks import in_chunks, put, take
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import NEWTON_ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
 from jaxedge.envelope import lagrangian, saddle_of
 from jaxedge.formulation import two_stage_program
 from jaxedge.precision import require_x64
 from jaxedge.program import Program
 from jaxedge.scenario import FIELDS, SECTIONS, Field, Scenario
-from jaxedge.solve import NEWTON_ATTEMPTS, RELAXED_GAP, Relaxed, judge, solve_relaxed
 from jaxedge.solvers.dual_paths import solve_prices
 from jaxedge.validation import validate_batch
 

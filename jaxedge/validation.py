@@ -65,6 +65,20 @@ def validate_batch(scenarios: Scenario) -> Scenario:
     return _validated(scenarios, batched=True)
 
 
+def batch_shape(scenarios: Scenario) -> tuple[int, int]:
+    """(B, K) of checked scenarios with one leading axis.
+
+    Raises:
+        ValueError: where they have another number of leading axes, or hold no scenario.
+    """
+    lead = np.shape(scenarios.energy_budget)
+    if len(lead) != 1:
+        raise ValueError(f"the scenarios have leading axes {lead}: must be one, (B,)")
+    if not lead[0]:
+        raise ValueError("the batch holds no scenario: its leading axis has length 0, must be >= 1")
+    return lead[0], np.shape(scenarios.devices.gain)[-1]
+
+
 def _validated(scenario: Scenario, *, batched: bool) -> Scenario:
     values = _collect(scenario)
     lead = _leading_shape(values, batched=batched)

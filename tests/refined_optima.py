@@ -4,9 +4,9 @@ import jax
 
 from jaxedge.chunks import in_chunks
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import judge, solve_relaxed
 from jaxedge.optimality import refined, starting_point
 from jaxedge.sensitivity import field_value, with_field
-from jaxedge.solve import judge, solve_relaxed
 
 
 def moved(scenarios, item, factor):

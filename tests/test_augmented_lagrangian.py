@@ -11,11 +11,11 @@ from scipy.optimize import minimize
 
 from jaxedge import log_program
 from jaxedge.certificates import lower_bound
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import fine_tuning_program, two_stage_program
 from jaxedge.log_program import LOG_PROGRAM, settings_for_logs
 from jaxedge.presets import get
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import solve_relaxed
 from jaxedge.solvers.augmented_lagrangian import AugmentedLagrangian, solve
 from jaxedge.solvers.smooth_problem import SmoothProblem
 from jaxedge.validation import validate, validate_batch

@@ -13,11 +13,11 @@ import pytest
 from jaxedge.branch_and_bound import branch_and_bound
 from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.chunks import in_chunks, take
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import fine_tuning_program, two_stage_program
 from jaxedge.integers import solve_integer
 from jaxedge.program import with_rounds
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import solve_relaxed
 from tests.enumeration import designs, exact_optimum, values
 
 COUNT = 40

@@ -13,11 +13,11 @@ from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.chunks import in_chunks, take
 from jaxedge.design import recover
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import allocation_of
 from jaxedge.program import Rounds, with_rounds
 from jaxedge.responses import Prices
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import solve_relaxed
 from jaxedge.stacking import unstack
 from tests.enumeration import designs, exact_optimum
 from tests.plain_dual import two_stage_lower_bound

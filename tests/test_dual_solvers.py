@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import solve
+from jaxedge import driver
 from jaxedge.chunks import in_chunks, put, take
 from jaxedge.design import Design
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import RELAXED_GAP, decompose, solve_relaxed
 from jaxedge.integers import integer_prices, solve_integer
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import RELAXED_GAP, decompose, solve_relaxed
 from jaxedge.solvers import dual_bisection
 from jaxedge.solvers.roots import bracketed_root, decreasing_roots
 
@@ -32,13 +32,13 @@ def programs(tightness=0.0):
 
 def decomposed(batch, shrink, steps):
     """Judged answers after so many steps."""
-    return in_chunks(decompose, batch, solve.begin(batch, shrink, steps))[0]
+    return in_chunks(decompose, batch, driver.begin(batch, shrink, steps))[0]
 
 
 @jax.jit
 @jax.vmap
 def _bisected(program):
-    return solve.judge(program, dual_bisection.solve_prices(program))
+    return driver.judge(program, dual_bisection.solve_prices(program))
 
 
 def _assert_agrees(newton, bisected):
@@ -70,7 +70,7 @@ def test_fast_and_careful_steps_reach_the_same_dual_value():
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_first_attempt_cut_short_is_retried(monkeypatch, steps):
     usual = solve_relaxed(programs())
-    monkeypatch.setattr(solve, "FIRST_STEPS", (steps,))
+    monkeypatch.setattr(driver, "FIRST_STEPS", (steps,))
     assert np.mean(decomposed(programs(), 0.1, steps).gap > RELAXED_GAP) > 0.9
     retried = solve_relaxed(programs())
     assert np.all(retried.gap <= RELAXED_GAP)
@@ -83,8 +83,8 @@ def test_bisection_stands_in_where_newton_gives_nothing(monkeypatch):
         nowhere = np.full_like(answer.lower_bound, -np.inf)
         return dataclasses.replace(answer, lower_bound=nowhere), paths
 
-    monkeypatch.setattr(solve, "decompose", nothing)
-    assert np.all(np.isinf(solve_relaxed(programs(), attempts=solve.NEWTON_ATTEMPTS).gap))
+    monkeypatch.setattr(driver, "decompose", nothing)
+    assert np.all(np.isinf(solve_relaxed(programs(), attempts=driver.NEWTON_ATTEMPTS).gap))
     repaired = solve_relaxed(programs())
     assert np.all(np.isfinite(repaired.gap))
     _assert_agrees(decomposed(programs(), *CAREFUL).lower_bound, repaired.lower_bound)

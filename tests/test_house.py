@@ -25,13 +25,13 @@ ROOMS = {
     "compilation_cache precision provenance lane_values lane_loops lanes",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
     "sampling presets stacking parameter_ranges",
-    "design": "allocation answer answers plan_files",
+    "design": "allocation answer plan_files",
     "system": "system",
     "bounds": "bounds",
     "problem": "totals problem",
-    "program": "elementary program rounds responses certificates design envelope",
+    "program": "elementary program rounds responses certificates design envelope answers",
     "solvers": "solvers",
-    "solve": "solve optimality formulation log_program convexified_program",
+    "driver": "driver optimality formulation log_program convexified_program",
     "integers": "integers chains cheapest boxes branch_and_bound "
     "pretraining_bounds pretraining_cover pretraining_search",
     "accounts": "accounts",
@@ -41,7 +41,9 @@ ROOMS = {
     "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity "
     "active_limits kinks finite_changes analysis",
     "sweeps": "sweeps",
-    "own": "own_totals own_relaxation own_infeasibility own_judging own_checks own_limits",
+    "own": "own_totals own_relaxation own_infeasibility own_judging own_answers own_checks "
+    "own_limits",
+    "solving": "solving",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
     "pareto_plots sweep_plots sensitivity_table sensitivity_plot training_table training_plots",
     "commands": "arguments console task_options commands cli __main__",

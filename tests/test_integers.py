@@ -10,6 +10,7 @@ import pytest
 from jaxedge.cheapest import cheapest_of_each, fewest
 from jaxedge.chunks import in_chunks, take
 from jaxedge.designs import programs_of_each
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import allocation_of
 from jaxedge.integers import (
     Batches,
@@ -22,7 +23,6 @@ from jaxedge.integers import (
 )
 from jaxedge.program import with_rounds
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import solve_relaxed
 from jaxedge.stacking import unstack
 from tests.enumeration import designs, exact_optimum
 from tests.plain_model import broken_limits, plain, two_stage_bound

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from jaxedge.driver import judge, solve_relaxed
 from jaxedge.formulation import two_stage_program
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import judge, solve_relaxed
 from jaxedge.solvers.arrow import ArrowProblem, Rows, Terms, Variables
 from jaxedge.solvers.interior_point import InteriorPoint, Outcome, solve
 from jaxedge.solvers.program_arrow import interior_point_prices, solve_program

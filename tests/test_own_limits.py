@@ -12,13 +12,13 @@ import pytest
 
 from jaxedge import presets
 from jaxedge.answer import Status
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import two_stage_program
 from jaxedge.own_limits import Limit, OwnBound, OwnProblem
 from jaxedge.own_relaxation import Functions, solve_own_program
 from jaxedge.own_totals import Case, totals_of
 from jaxedge.problem import violation
 from jaxedge.sampling import sample_batch
-from jaxedge.solve import solve_relaxed
 from jaxedge.solvers.interior_point import InteriorPoint
 from jaxedge.stacking import unstack
 from tests import relaxed_nlp

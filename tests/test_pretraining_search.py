@@ -13,13 +13,13 @@ import pytest
 from jaxedge import presets, pretraining_search, sampling
 from jaxedge.certificates import lower_bound
 from jaxedge.cheapest import cheapest
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import fine_tuning_program
 from jaxedge.pretraining_bounds import Span, floor_decay, span_bound
 from jaxedge.pretraining_search import PROMISING, search
 from jaxedge.program import with_batches
 from jaxedge.responses import Prices
 from jaxedge.scenario_files import from_tree
-from jaxedge.solve import solve_relaxed
 from jaxedge.stacking import unstack
 from jaxedge.validation import validate
 from tests.plain_dual import fine_tuning_lower_bound

@@ -113,12 +113,17 @@ def _judged(solver: str) -> Callable[[Program], Relaxed]:
 
         def found(program: Program) -> Relaxed:
             return judge(program, interior_point_prices(program))
-    else:
+    elif solver == "augmented-lagrangian":
         from jaxedge.log_program import find
 
         def found(program: Program) -> Relaxed:
             answer = find(program)
             return judge(program, answer.prices, answer.design)
+    else:
+        from jaxedge.convexified_program import find_by_approximation
+
+        # Its grids are batches of loops, which lanes do not know.
+        return jax.jit(jax.vmap(lambda p: judge(p, *find_by_approximation(p))))
 
     return jax.jit(map_lanes(found, width=_LANES))
 

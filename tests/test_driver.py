@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from jaxedge.driver import solve_relaxed
 from jaxedge.formulation import fine_tuning_program, two_stage_program
 from jaxedge.sampling import sample_batch
 from jaxedge.scenario_files import from_tree
-from jaxedge.solve import solve_relaxed
 from jaxedge.validation import validate, validate_batch
 
 _programs = jax.jit(jax.vmap(two_stage_program))
