@@ -139,6 +139,7 @@ def test_bad_input_is_one_line(arguments, words, capsys, monkeypatch):
     assert out == "" and err.count("\n") == 1 and words in err
 
 
+@pytest.mark.slow
 def test_a_real_analysis_holds_the_gradients_and_whole_designs():
     found = analyse(SCENARIO, replanned=1)
     value, gradients = value_and_grad(SCENARIO)

@@ -143,6 +143,7 @@ ENUMERABLE = 300_000
 CASES = [(kind, devices) for kind in KINDS for devices in (1, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "devices"), CASES)
 def test_closes_the_gap_at_the_best_of_all_designs(kind, devices):
     _, programs, _ = tiny(kind, devices)

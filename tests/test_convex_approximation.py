@@ -86,6 +86,7 @@ def test_the_convex_functions_lie_above_and_touch(program, seed):
     assert np.any(above(far) > true(far) + 1e-3)
 
 
+@pytest.mark.slow
 def test_the_baseline_comes_near_the_certified_optimum():
     scenarios = validate_batch(sample_batch(jax.random.key(2), 3, 2, tightness=0.3))
     batch = jax.tree.map(np.asarray, jax.jit(jax.vmap(two_stage_program))(scenarios))

@@ -23,6 +23,8 @@ from jaxedge.solvers.interior_point import InteriorPoint
 from jaxedge.stacking import unstack
 from tests import relaxed_nlp
 
+pytestmark = pytest.mark.slow
+
 TEXT = (Path(__file__).parents[1] / "docs" / "own_limits.md").read_text(encoding="utf-8")
 PLAIN = OwnProblem(convex=True)
 

@@ -57,6 +57,7 @@ def enumerated(scenario):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_tiny_scenarios_are_closed_at_the_best_of_all_designs(devices):
     compared = 0
@@ -77,6 +78,7 @@ def test_tiny_scenarios_are_closed_at_the_best_of_all_designs(devices):
     assert compared == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["small", "finetuning-wins"])
 def test_presets_are_closed_to_a_tight_gap(name):
     quick = planning.plan(presets.get(name), bound="fine-tuning")

@@ -11,6 +11,9 @@ TEXT = (Path(__file__).parents[1] / "docs" / "sensitivities.md").read_text(encod
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def names():
     found = {}

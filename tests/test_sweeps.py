@@ -316,7 +316,7 @@ def test_a_store_opens_anywhere_and_is_equal_to_memory(stand_in, tmp_path):
 # Interruptions
 
 
-@pytest.mark.parametrize("reduce", ["", "reduce"])
+@pytest.mark.parametrize("reduce", ["", pytest.param("reduce", marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_the_same_bit_for_bit(tmp_path, reduce):
     words = [sys.executable, "-m", "tests.sweep_stand_ins"]
     random = np.random.default_rng(7)
@@ -420,6 +420,7 @@ def test_what_is_not_this_sweep_is_refused(stand_in, tmp_path):
     assert (tmp_path / "other" / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_store_and_one_may_die(stand_in, tmp_path):
     distributed = pytest.importorskip("distributed")
     sweeps.run(sweep_stand_ins.sweep(), tmp_path / "alone.zarr", chunk=64)
