@@ -64,6 +64,7 @@ HEAVY = {
     "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
     "orbax": {"training.checkpoints"},
+    "tensorboard": {"training.event_files"},
 }
 """Slow to import -> the one module that does so, inside its functions."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,9 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "--gradient-norm", action="store_true", help="measure the whole task gradient's norm too"
     )
+    group.add_argument(
+        "--tensorboard", action="store_true", help="write DIR/tensorboard too (needs its package)"
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, alone")
 
 
@@ -91,12 +95,16 @@ def run(options: argparse.Namespace) -> None:
     resumed = options.resume and Path(options.store).exists()
     if not resumed:
         run_folder.check_free(options.store)
+    if options.tensorboard:
+        from jaxedge.training.event_files import check_importable
+
+        check_importable()
     settings = Settings(**_given(options))
     scenario, task = _scenario_and_task(options)
     with ProgressLine() as progress:
         folder, course = _opened(options, scenario, task, settings, resumed, progress)
     try:
-        _train(folder, scenario, task, course, settings)
+        _train(folder, scenario, task, course, settings, events=options.tensorboard)
     except Diverged as error:
         _tell(folder, scenario, task, course, options)
         say(str(error))
@@ -171,13 +179,26 @@ def _planned(scenario: Scenario, progress: ProgressLine) -> Allocation:
 
 
 def _train(
-    folder: RunFolder, scenario: Scenario, task: Task, course: Course, settings: Settings
+    folder: RunFolder,
+    scenario: Scenario,
+    task: Task,
+    course: Course,
+    settings: Settings,
+    *,
+    events: bool,
 ) -> None:
-    from jaxedge.training.runner import train
+    from jaxedge.training.runner import Keeper, train
 
     begin = folder.latest(task.weights)
-    with ProgressLine(count=len(course.ledger), unit="rounds") as progress:
-        train(task, scenario, course, settings, begin=begin, keeper=folder, progress=progress)
+    with ExitStack() as stack:
+        progress = stack.enter_context(ProgressLine(count=len(course.ledger), unit="rounds"))
+        keeper: Keeper = folder
+        if events:
+            from jaxedge.training.event_files import EventFiles
+
+            before = 0 if begin is None else begin.rounds
+            keeper = stack.enter_context(EventFiles(folder, folder.path / "tensorboard", before))
+        train(task, scenario, course, settings, begin=begin, keeper=keeper, progress=progress)
 
 
 def _tell(

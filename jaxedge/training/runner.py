@@ -167,7 +167,7 @@ def _segments(
     if state.rounds == 0:
         found = jax.device_get(program.measure(state.weights, program.data))
         row = _row(0, START, spent, found)
-        diverged = None if all(map(math.isfinite, row_values(row))) else 0
+        diverged = None if all(map(math.isfinite, measured(row).values())) else 0
         yield _Segment(state=state, rows=[] if diverged == 0 else [row], diverged=diverged)
     waiting: _Pending | None = None
     for pending in _dispatched(program, course, settings, state):
@@ -208,7 +208,7 @@ def _finished(pending: _Pending, settings: Settings, spent: np.ndarray) -> _Segm
             diverged = pending.before + block * settings.every + int(np.argmin(good)) + 1
             break
         row = _row(pending.before + end, stage, spent, jax.tree.map(lambda x, b=block: x[b], found))
-        if not all(map(math.isfinite, row_values(row))):
+        if not all(map(math.isfinite, measured(row).values())):
             diverged = pending.before + end
             break
         rows.append(row)
@@ -221,10 +221,10 @@ def _finished(pending: _Pending, settings: Settings, spent: np.ndarray) -> _Segm
 
 def _row(rounds: int, stage: str, spent: np.ndarray, found: dict[str, Any]) -> Row:
     energy, delay = spent[rounds].tolist()
-    measured = {name: float(value) for name, value in found.items()}
-    return {"round": rounds, "stage": stage, "energy": energy, "delay": delay, **measured}
+    numbers = {name: float(value) for name, value in found.items()}
+    return {"round": rounds, "stage": stage, "energy": energy, "delay": delay, **numbers}
 
 
-def row_values(row: Row) -> list[float]:
-    """What was measured in a row, without where."""
-    return [value for name, value in row.items() if name not in ("round", "stage")]
+def measured(row: Row) -> dict[str, float]:
+    """The numbers of a row by name: what was spent and measured, without where."""
+    return {name: value for name, value in row.items() if name not in ("round", "stage")}
