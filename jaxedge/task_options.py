@@ -48,6 +48,11 @@ def add_task_options(parser: Parser) -> None:
         help="mlp (default), logistic, lenet5, cnn, resnet18 or vit",
     )
     group.add_argument(
+        "--adapters-only",
+        action="store_true",
+        help="fine-tune and upload the model's low-rank adapters alone (vit)",
+    )
+    group.add_argument(
         "--seed", type=int, metavar="S", help="of data, weights and draws (default: 0)"
     )
 
@@ -64,7 +69,7 @@ def given_spec(options: argparse.Namespace) -> TaskSpec:
         for name in ("alpha", "per_device")
         if getattr(options, name) is not None
     }
-    return TaskSpec(**asked, partition_options=of_partition)
+    return TaskSpec(**asked, partition_options=of_partition, adapters_only=options.adapters_only)
 
 
 def given_task(options: argparse.Namespace, devices: int) -> Task:

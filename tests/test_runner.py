@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge.training import measuring, stages
+from jaxedge.training import checkpoints, measuring, stages
 from jaxedge.training.courses import course
 from jaxedge.training.runner import Diverged, State, train
 from jaxedge.training.segments import Settings
@@ -198,6 +198,30 @@ def test_divergence_stops_the_run_and_says_which_round(task):
     assert last.rounds < number <= last.rounds + SETTINGS.segment
     assert measuring.all_finite(last.weights)
     assert number - SETTINGS.every <= kept.all_rows[-1]["round"] < number
+
+
+def test_what_the_devices_do_not_train_stays(task):
+    """The kernel is frozen in fine-tuning: the bias moves as if it were the only weight."""
+    biases = tuple("bias" in name for name in checkpoints.named_leaves(task.weights))
+    some = dataclasses.replace(task, tuned=biases)
+    run = course(SCENARIO, design(0, 35))
+    found = train(some, SCENARIO, run, SETTINGS).weights
+    (before,), (after,) = some.tuned_of(task.weights), some.tuned_of(found)
+    assert not np.array_equal(before, after)
+    same(some.with_tuned(found, [before]), task.weights)
+    expected, _ = stages.finetune(
+        lambda bias, x, y: task.loss(some.with_tuned(task.weights, [bias]), x, y),
+        before,
+        task.device_samples,
+        weights=jnp.full(DEVICES, 1 / DEVICES),
+        batch=jnp.array([3, 1, 4]),
+        width=4,
+        rate=0.1,
+        rounds=35,
+        length=35,
+        key=jax.random.fold_in(jax.random.key(SETTINGS.seed), 2),
+    )
+    np.testing.assert_allclose(after, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("owner", ["server", "device 1"])

@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from jaxedge.training import checkpoints
 from jaxedge.training.data_files import digits, write_npz
 from jaxedge.training.dataset import dataset
+from jaxedge.training.models import upload_bits
 from jaxedge.training.partitions import partition
 from jaxedge.training.sources import SOURCES, load_data
 from jaxedge.training.tasks import TaskSpec, load_task, task
@@ -104,6 +108,20 @@ def test_a_module_of_ones_own_is_checked_against_the_labels():
         task(data, data, part, data, Own(7))
 
 
+def test_the_devices_may_train_adapters_alone():
+    found = load_task(dataclasses.replace(PLAIN, model="vit", adapters_only=True), 3)
+    adapters = found.tuned_of(found.weights)
+    every = jax.tree.leaves(found.weights)
+    assert 0 < upload_bits(adapters) < 0.2 * upload_bits(every)
+    zeroed = found.with_tuned(found.weights, [jnp.zeros_like(leaf) for leaf in adapters])
+    changed = [
+        not np.array_equal(a, b) for a, b in zip(every, jax.tree.leaves(zeroed), strict=True)
+    ]
+    names = checkpoints.named_leaves(found.weights)
+    assert all("lora" in name for name, moved in zip(names, changed, strict=True) if moved)
+    np.testing.assert_array_equal(found.tuned, ["lora" in name for name in names])
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -118,6 +136,7 @@ def test_a_module_of_ones_own_is_checked_against_the_labels():
         ({"partition": "natural"}, "has no natural clients"),
         ({"test_share": 1.0}, "test_share = 1.0: must be a number between 0 and 1"),
         ({"partition_options": {"alpha": 1.0}}, "iid: unknown options"),
+        ({"adapters_only": True}, "no variables of kind LoRAParam"),
         ({"seed": -1}, "seed = -1: must be a whole number >= 0"),
     ],
 )

@@ -129,7 +129,7 @@ def _scenario_and_task(options: argparse.Namespace) -> tuple[Scenario, Task]:
     if options.bits_per_weight is not None:
         from jaxedge.training.models import upload_bits
 
-        bits = upload_bits(task.weights, options.bits_per_weight)
+        bits = upload_bits(task.tuned_of(task.weights), options.bits_per_weight)
         scenario = validate(dataclasses.replace(scenario, upload_bits=bits, download_bits=bits))
     return scenario, task
 

@@ -187,6 +187,8 @@ _BUILDERS: dict[str, Callable[..., nnx.Module]] = {
     "resnet18": ResNet18,
     "vit": VisionTransformer,
 }
+ADAPTERS = nnx.LoRAParam
+"""The kind of variables that low-rank adapters are."""
 MODELS = tuple(_BUILDERS)
 """Names of the models that `model` builds."""
 
@@ -241,6 +243,22 @@ def trainable(
         return criterion(outputs(weights, x), y)
 
     return weights, loss, outputs
+
+
+def of_kind_among(weights: Any, kind: Any) -> tuple[bool, ...]:
+    """Which leaves of a module's weights are variables of a kind, such as `nnx.LoRAParam`.
+
+    Raises:
+        ValueError: if none is.
+    """
+    variables = jax.tree.leaves(weights, is_leaf=lambda item: isinstance(item, nnx.Variable))
+    found = tuple(isinstance(item, kind) for item in variables)
+    if not any(found):
+        raise ValueError(
+            f"the model has no variables of kind {kind.__name__}: nothing would be fine-tuned; of "
+            "the named models only 'vit' has adapters"
+        )
+    return found
 
 
 def check_fits(

@@ -104,9 +104,14 @@ class Segments:
     @functools.cached_property
     def _finetune(self) -> Callable[..., tuple[Any, Any]]:
         def stage(weights: Any, data: Any, key: Array, batch: Array, **cut: Any) -> Any:
-            return stages.finetune(
-                self.task.loss,
-                weights,
+            task = self.task
+
+            def loss(tuned: list[Array], x: Array, y: Array) -> Array:
+                return task.loss(task.with_tuned(weights, tuned), x, y)
+
+            tuned, seen = stages.finetune(
+                loss,
+                task.tuned_of(weights),
                 data["devices"],
                 weights=data["device_weight"],
                 batch=batch,
@@ -117,6 +122,7 @@ class Segments:
                 chunk=self.settings.chunk,
                 **cut,
             )
+            return task.with_tuned(weights, tuned), seen
 
         return jax.jit(self._in_blocks(stage))
 

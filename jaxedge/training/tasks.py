@@ -36,6 +36,8 @@ class TaskSpec:
     """``alpha`` or ``per_device``."""
     model: str = "mlp"
     """One of `models.MODELS`."""
+    adapters_only: bool = False
+    """Fine-tune and upload the model's low-rank adapters alone."""
     general_share: float = 0.5
     """Of the source's samples, to the server; the rest is the devices'."""
     test_share: float = 0.25
@@ -62,6 +64,22 @@ class Task:
     """Of single samples."""
     outputs: Callable[[Any, Array], Array]
     """(weights, x) -> logits (n, classes)."""
+    tuned: tuple[bool, ...] | None = None
+    """Which leaves of the weights the devices train and upload; None for all."""
+
+    def tuned_of(self, weights: Any) -> list[Array]:
+        """The leaves that the devices train and upload."""
+        leaves = jax.tree.leaves(weights)
+        tuned = (True,) * len(leaves) if self.tuned is None else self.tuned
+        return [leaf for leaf, chosen in zip(leaves, tuned, strict=True) if chosen]
+
+    def with_tuned(self, weights: Any, tuned: list[Array]) -> Any:
+        """The weights with other leaves in place of those that the devices train."""
+        leaves, structure = jax.tree.flatten(weights)
+        new = iter(tuned)
+        chosen = (True,) * len(leaves) if self.tuned is None else self.tuned
+        mixed = [next(new) if one else leaf for leaf, one in zip(leaves, chosen, strict=True)]
+        return jax.tree.unflatten(structure, mixed)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -107,6 +125,8 @@ def task(
     part: Partition,
     test: Dataset,
     module: Any,
+    *,
+    tuned_kind: Any = None,
     **training: Any,
 ) -> Task:
     """A task from data and any Flax NNX module.
@@ -117,12 +137,14 @@ def task(
         part: who has which of them.
         test: samples of the devices' task to measure on.
         module: maps inputs (n, ...) to logits (n, classes).
+        tuned_kind: the variables that the devices train and upload, such as `nnx.LoRAParam`; by
+            default all that the server trains.
         training: ``criterion`` and ``of_kind`` of `models.trainable`.
 
     Raises:
         ValueError: if inputs differ in shape, or the outputs do not fit the labels.
     """
-    from jaxedge.training.models import check_fits, trainable
+    from jaxedge.training.models import check_fits, of_kind_among, trainable
 
     _check_alike(general, devices)
     weights, loss, outputs = trainable(module, **training)
@@ -136,6 +158,7 @@ def task(
         weights=jax.tree.map(jnp.asarray, weights),
         loss=loss,
         outputs=outputs,
+        tuned=None if tuned_kind is None else of_kind_among(weights, tuned_kind),
     )
 
 
@@ -145,7 +168,7 @@ def load_task(spec: TaskSpec, devices: int) -> Task:
     Raises:
         ValueError: naming what is wrong with a file, an option, or how they fit together.
     """
-    from jaxedge.training.models import model
+    from jaxedge.training.models import ADAPTERS, model
 
     for name in ("general_share", "test_share"):
         value = getattr(spec, name)
@@ -165,7 +188,8 @@ def load_task(spec: TaskSpec, devices: int) -> Task:
     classes = max(general.num_classes, own.num_classes)
     height, width, channels = _image_shape(general)
     module = model(spec.model, (height, width, channels), classes, seed=spec.seed)
-    return task(general, own, part, test, module)
+    tuned = ADAPTERS if spec.adapters_only else None
+    return task(general, own, part, test, module, tuned_kind=tuned)
 
 
 def _cut(spec: TaskSpec, devices: int) -> tuple[Dataset, Dataset]:
