@@ -10,7 +10,7 @@ import pytest
 from jaxedge.training import checkpoints, measuring, stages
 from jaxedge.training.courses import course
 from jaxedge.training.runner import Diverged, State, train
-from jaxedge.training.segments import Settings
+from jaxedge.training.segments import Settings, usual_every
 from jaxedge.training.tasks import load_task
 from tests.short_runs import DEVICES, SPEC, design, scenario
 
@@ -254,6 +254,11 @@ def test_weights_that_begin_without_a_finite_loss_are_refused(task):
             course(SCENARIO, design()),
             SETTINGS,
         )
+
+
+@pytest.mark.parametrize(("samples", "rounds"), [(1, 20), (1500, 20), (1501, 40), (7500, 100)])
+def test_large_test_sets_are_measured_less_often(samples, rounds):
+    assert usual_every(samples) == rounds
 
 
 def test_settings_are_checked():

@@ -73,7 +73,12 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "--replan", action="store_true", help="plan fine-tuning again where fading departs"
     )
-    group.add_argument("--every", type=int, metavar="R", help="rounds between measurements (20)")
+    group.add_argument(
+        "--every",
+        type=int,
+        metavar="R",
+        help="rounds between measurements (20 for every 1,500 test samples)",
+    )
     group.add_argument("--segment", type=int, metavar="R", help="rounds between checkpoints (200)")
     group.add_argument("--local-steps", type=int, metavar="N", help="of a device in a round (1)")
     group.add_argument(
@@ -90,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     compilation_cache.enable()
     from jaxedge.training import run_folder
     from jaxedge.training.runner import Diverged
-    from jaxedge.training.segments import Settings
+    from jaxedge.training.segments import Settings, usual_every
 
     resumed = options.resume and Path(options.store).exists()
     if not resumed:
@@ -101,6 +106,8 @@ def run(options: argparse.Namespace) -> None:
         check_importable()
     settings = Settings(**_given(options))
     scenario, task = _scenario_and_task(options)
+    if options.every is None:
+        settings = dataclasses.replace(settings, every=usual_every(len(task.test)))
     with ProgressLine() as progress:
         folder, course = _opened(options, scenario, task, settings, resumed, progress)
     try:
