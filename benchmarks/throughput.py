@@ -1,6 +1,9 @@
 """How many certified relaxed optima a second? By K and batch size, compile time apart.
 
-Usage: python benchmarks/throughput.py [--smallest]
+The times are of all cores together. Linear cost is devices/s that do not fall with K, flat memory a
+peak that does not grow with the batch beyond its own arrays.
+
+Usage: python benchmarks/throughput.py [--smallest] [--record]
 """
 
 from __future__ import annotations
@@ -8,9 +11,11 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from typing import Any
 
 import jax
 import numpy as np
+import records
 
 from jaxedge.chunks import cores, in_chunks, take
 from jaxedge.driver import FAST, RELAXED_GAP, begin, decompose, solve_relaxed
@@ -42,36 +47,58 @@ def seconds(programs: Program, repeats: int = 1) -> tuple[float, float]:
     return time.perf_counter() - start, float(np.mean(certified))
 
 
-def report(name: str, programs: Program, repeats: int, trials: int) -> None:
+def report(name: str, programs: Program, repeats: int, trials: int) -> dict[str, Any]:
+    """Measure, print and return one line."""
     first, _ = seconds(programs)
     runs = [seconds(programs, repeats) for _ in range(trials)]
     count, best = repeats * len(programs.gap), min(run[0] for run in runs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row = {
+        "devices": programs.devices.work.shape[1],
+        "scenarios": count,
+        "rate": count / best,
+        "certified": runs[0][1],
+        "first_call_s": first,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
     print(
-        f"{name}: {count / best:.0f}/s, {count * programs.devices.work.shape[1] / best:.0f} "
-        f"devices/s, {runs[0][1]:.3%} certified, first call {first:.2f} s, peak {peak:.0f} MiB"
+        f"{name}: {row['rate']:.0f}/s, {row['rate'] * row['devices']:.0f} devices/s, "
+        f"{row['certified']:.3%} certified, first call {first:.2f} s, "
+        f"peak {row['peak_mib']:.0f} MiB",
+        flush=True,
     )
+    return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smallest", action="store_true", help="K = 3 and small batches")
-    smallest = parser.parse_args().smallest
+    records.add_option(parser)
+    arguments = parser.parse_args()
+    smallest = arguments.smallest
     kinds = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     print(f"JAX {jax.__version__}, {kinds}, {cores()} cores, gap <= {RELAXED_GAP}")
     with jax.enable_x64(True):
-        for devices, count in {3: 256}.items() if smallest else SIZES.items():
+        by_devices = [
             report(f"K = {devices}", programs_of(count, devices), 1, 2)
+            for devices, count in ({3: 256} if smallest else SIZES).items()
+        ]
         devices = 3 if smallest else 10
         programs = programs_of(256 if smallest else PART, devices)
+        by_batch = []
         for size in BATCHES[:2] if smallest else BATCHES:
             part = take(programs, np.arange(min(size, PART)))
-            report(f"K = {devices}, batch of {size}", part, max(size // PART, 1), 1)
+            name, repeats = f"K = {devices}, batch of {size}", max(size // PART, 1)
+            by_batch.append(report(name, part, repeats, 1))
         print("not certified after so many steps:")
         some = take(programs, np.arange(min(4096, len(programs.gap))))
+        missed = {}
         for steps in STEPS:
             answers, _ = in_chunks(decompose, some, begin(some, FAST, steps))
-            print(f"  {steps}: {np.mean(answers.gap > RELAXED_GAP):.2%}")
+            missed[steps] = float(np.mean(answers.gap > RELAXED_GAP))
+            print(f"  {steps}: {missed[steps]:.2%}")
+    if arguments.record:
+        content = {"by_devices": by_devices, "by_batch": by_batch, "missed_after_steps": missed}
+        print(f"recorded in {records.write('throughput', content)}")
 
 
 if __name__ == "__main__":

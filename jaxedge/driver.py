@@ -93,7 +93,7 @@ def _where(which: Array, a: _Tree, b: _Tree) -> _Tree:
 
 
 @BatchLast
-@jax.jit
+@partial(jax.jit, donate_argnums=1)
 def decompose(programs: Program, paths: State) -> tuple[Relaxed, State]:
     """Judged answers of the dual decomposition to a batch of programs, and where its paths end."""
     paths = dual_decomposition.advance(programs, paths)
