@@ -25,13 +25,16 @@ from jaxedge.sampling import sample_batch
 from jaxedge.solvers import GAPS, SOLVERS
 
 BASELINE = SOLVERS[3]
-OPTAX = "augmented-lagrangian, optax lbfgs"
-ADAM = "augmented-lagrangian, optax adam"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "augmented-lagrangian, optax lbfgs": {"direction": "lbfgs"},
+    "augmented-lagrangian, optax adam": {"direction": "adam"},
+    "penalty, no multipliers": {"multipliers": False},
+}
 DEVICES = (1, 10, 50)
 TIGHTNESS = (0.0, 0.5, 0.9)
 COUNTS = {SOLVERS[0]: 512, SOLVERS[1]: 256, BASELINE: 4}
 """Scenarios of a case at K = 10; fewer where there are more devices."""
-DEFAULT_COUNT = 64
+DEFAULT_COUNT = 256
 
 
 def methods(smallest: bool) -> dict[str, Callable[[Program], tuple[Any, Any]]]:
@@ -47,9 +50,9 @@ def methods(smallest: bool) -> dict[str, Callable[[Program], tuple[Any, Any]]]:
     found = {solver: of(solver) for solver in (SOLVERS[:3] if smallest else SOLVERS)}
     if smallest:
         return found
-    for name, direction in {OPTAX: "lbfgs", ADAM: "adam"}.items():
+    for name, changes in VARIANTS.items():
         found[name] = _uncertified(
-            lambda p, d=direction: find(p, settings_for_logs(direction=d)).design.value
+            lambda p, c=changes: find(p, settings_for_logs(**c)).design.value
         )
     return found
 
@@ -106,7 +109,7 @@ def _line(name: str, devices: int, tightness: float, row: dict[str, Any]) -> str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smallest", action="store_true", help="three methods, K = 3, few cases")
+    parser.add_argument("--smallest", action="store_true", help="three solvers, K = 3, few cases")
     parser.add_argument("--only", help="a single method, by name")
     records.add_option(parser)
     arguments = parser.parse_args()
