@@ -24,6 +24,7 @@ examples:
   jaxedge sensitivity scenario.toml     rank what the optimal bound depends on
   jaxedge sweep spec.toml --store out.zarr
   jaxedge plot out.zarr --output figure.pdf
+  jaxedge calibrate --output calibrated.toml
   jaxedge train                         train on real images under the default plan
 
 exit codes:

@@ -37,7 +37,7 @@ ROOMS = {
     "accounts": "accounts",
     "training": "training",
     "planning": "schemes pipeline designs pretraining_branching fine_tuning_designs judging "
-    "compile_ahead planning replanning",
+    "compile_ahead planning replanning interval_planning",
     "sensitivity": "sensitivity optimal_allocation global_measures global_sensitivity "
     "active_limits kinks finite_changes analysis",
     "sweeps": "sweeps",
@@ -45,7 +45,8 @@ ROOMS = {
     "own_limits",
     "solving": "solving",
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
-    "pareto_plots sweep_plots sensitivity_table sensitivity_plot training_table training_plots",
+    "pareto_plots sweep_plots sensitivity_table sensitivity_plot training_table training_plots "
+    "calibration_table",
     "commands": "arguments console task_options commands cli __main__",
 }
 UPWARD = {("answer", "report")}

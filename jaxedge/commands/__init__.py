@@ -6,7 +6,7 @@ None imports JAX before it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from jaxedge.arguments import Command
-from jaxedge.commands import batch, init, plan, plot, sensitivity, sweep, train
+from jaxedge.commands import batch, calibrate, init, plan, plot, sensitivity, sweep, train
 
 COMMANDS: dict[str, Command] = {
     "init": init,
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Command] = {
     "sensitivity": sensitivity,
     "sweep": sweep,
     "plot": plot,
+    "calibrate": calibrate,
     "train": train,
 }
 """By name, in the order of the help."""
