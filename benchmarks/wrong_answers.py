@@ -289,7 +289,7 @@ def _arguments() -> argparse.Namespace:
     if arguments.smallest:
         compilation_cache.hurry()  # read when JAX compiles first
     arguments.integers = 256
-    arguments.ipopt = 8 if arguments.smallest else 360
+    arguments.ipopt = 8 if arguments.smallest else 400
     return arguments
 
 
