@@ -35,7 +35,7 @@ class Settings:
     local_steps: int = 1
     """Gradient steps of a device in a round; the bounds are proven for 1."""
     gradient_norm: bool = False
-    """Measure |grad F|^2 of the devices' whole data too, which the bounds speak of."""
+    """Measure ‖∇F‖² of the devices' whole data too, which the bounds speak of."""
     chunk: int | None = None
     """Devices computed side by side, by default all."""
 
