@@ -20,7 +20,7 @@ from jaxedge.program import Program
 from jaxedge.responses import Prices, respond
 from jaxedge.solvers import GAPS, SOLVERS, dual_bisection, dual_decomposition, dual_paths
 from jaxedge.solvers.dual_decomposition import State
-from jaxedge.solvers.dual_paths import COLD, WARM
+from jaxedge.solvers.dual_paths import WARM
 
 RELAXED_GAP = GAPS[SOLVERS[0]]
 """Certified relative gap at which a relaxed answer counts as optimal."""
@@ -133,13 +133,13 @@ def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | Non
 
     Args:
         programs: on the host, with a leading batch axis.
-        shrink: factor in (0, 1) of the barrier in a full step: 0.1 is fast, 0.5 is careful.
+        shrink: factor in (0, 1) of the barrier in a full step: 0.15 is fast, 0.5 is careful.
         max_steps: steps allowed.
         prices: to begin from, of an earlier answer or a neighbour's.
     """
     last, known = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, -1), (programs, prices))
     start = dual_paths.even_prices(last, np) if known is None else known
-    softness = COLD if known is None else WARM
+    softness = dual_paths.cold_softness(shrink, np) if known is None else WARM
     paths = dual_paths.begin(start, softness, shrink, max_steps, xp=np)
     back: State = jax.tree.map(lambda x: np.moveaxis(x, -1, 0), paths)
     return back

@@ -31,7 +31,7 @@ from jaxedge.responses import (
     respond_transmission,
 )
 
-_FAST = 0.2
+FAST = 0.2
 """Shrink factors up to this one make the barrier fall faster than linearly."""
 _MAX_STEP = 2.0
 """Largest change of a price's logarithm in one iteration."""
@@ -66,7 +66,7 @@ class State(NamedTuple):
     max_steps: Array
     """Iterations allowed."""
     shrink: Array
-    """Factor in (0, 1) of the barrier in a full step: 0.1 is fast, 0.5 is careful."""
+    """Factor in (0, 1) of the barrier in a full step: 0.15 is fast, 0.5 is careful."""
 
 
 class Blur(NamedTuple):
@@ -302,7 +302,7 @@ def _room(value: Array, step: Array) -> Array:
 
 def _shrinks(s: State) -> tuple[Array, Array]:
     """Factors of barrier and softness in a full step."""
-    fast = s.shrink <= _FAST
+    fast = s.shrink <= FAST
     size = s.barrier / jnp.abs(s.theta)
 
     def factor(distance: Array) -> Array:

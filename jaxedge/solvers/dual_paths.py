@@ -10,23 +10,23 @@ from jax.typing import ArrayLike
 
 from jaxedge.program import Program
 from jaxedge.responses import Prices
-from jaxedge.solvers.dual_decomposition import State, advance, prices_at
+from jaxedge.solvers.dual_decomposition import FAST, State, advance, prices_at
 
-COLD, WARM = 0.1, 1e-3
+COLD, CAREFUL, WARM = 0.1, 1.0, 1e-3
 """Softness, and a third of the distance to the dual's value, at which a path begins: from prices
-that are a guess, and from those of a neighbour."""
+that are a guess, fast or carefully, and from those of a neighbour."""
 _LEAST_SHARE = 1e-30
 """Of all prices, for a price of zero, which has no logarithm."""
 
 
 def begin(
-    prices: Prices, softness: float, shrink: ArrayLike, max_steps: ArrayLike, xp: Any = jnp
+    prices: Prices, softness: ArrayLike, shrink: ArrayLike, max_steps: ArrayLike, xp: Any = jnp
 ) -> State:
     """A path to begin at given prices; `advance` works out the rest of its state.
 
     Args:
         prices: with any trailing batch axes; zeros are taken as small.
-        softness: `COLD` or `WARM`.
+        softness: `COLD`, `CAREFUL` or `WARM`.
         shrink: of the barrier in a full step.
         max_steps: iterations allowed.
         xp: numpy for arrays on the host, or jax.numpy.
@@ -66,16 +66,27 @@ def even_prices(program: Program, xp: Any = jnp) -> Prices:
     )
 
 
+def cold_softness(shrink: Any, xp: Any) -> Any:
+    """The softness at which a path from guessed prices begins.
+
+    Args:
+        shrink: of the barrier in a full step.
+        xp: numpy or jax.numpy.
+    """
+    return xp.where(shrink <= FAST, COLD, CAREFUL)
+
+
 def solve_prices(program: Program, shrink: ArrayLike, max_steps: ArrayLike) -> Prices:
     """Prices that maximise the dual of a feasible program with any trailing batch axes.
 
     Args:
         program: scalar program; batching is vmap.
-        shrink: factor in (0, 1) of the barrier in a full step: 0.1 is fast, 0.5 is careful.
+        shrink: factor in (0, 1) of the barrier in a full step: 0.15 is fast, 0.5 is careful.
         max_steps: limit on the iterations.
 
     Returns:
         The prices; the certificate tells how good they are.
     """
-    start = begin(even_prices(program), COLD, shrink, max_steps)
+    softness = cold_softness(jnp.asarray(shrink), jnp)
+    start = begin(even_prices(program), softness, shrink, max_steps)
     return prices_at(advance(program, start))
