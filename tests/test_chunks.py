@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge import chunks, solve
+from jaxedge import chunks, driver
 from jaxedge.chunks import in_chunks
 from jaxedge.designs import programs_of_each
 from jaxedge.sampling import sample_batch
@@ -18,15 +18,15 @@ from jaxedge.sampling import sample_batch
 _OVER_DEVICES = """
 import jax, numpy as np
 from functools import partial
-from jaxedge import chunks, solve
+from jaxedge import chunks, driver
 from jaxedge.designs import programs_of_each
 from jaxedge.sampling import sample_batch
 assert jax.device_count() == 2
 with jax.enable_x64(True):
     programs = chunks.in_chunks(programs_of_each, sample_batch(jax.random.key(5), 41, 2))
-    together = solve.solve_relaxed(programs)
+    together = driver.solve_relaxed(programs)
     jax.device_count = lambda: 1
-    alone = solve.solve_relaxed(programs)
+    alone = driver.solve_relaxed(programs)
 assert np.all(together.gap <= 1e-6)
 for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone)):
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-300)
@@ -65,15 +65,15 @@ def test_numbers_and_threads_recompile_nothing_and_change_nothing(monkeypatch):
     drawn = sample_batch(jax.random.key(6), 200, 2)
     programs = in_chunks(programs_of_each, drawn)
     monkeypatch.setattr(chunks, "_CELLS", 512)
-    first = solve.solve_relaxed(programs)
-    count = solve.decompose.fn._cache_size()
-    again = solve.solve_relaxed(
+    first = driver.solve_relaxed(programs)
+    count = driver.decompose.fn._cache_size()
+    again = driver.solve_relaxed(
         in_chunks(programs_of_each, sample_batch(jax.random.key(7), 200, 2))
     )
-    assert solve.decompose.fn._cache_size() == count
+    assert driver.decompose.fn._cache_size() == count
     assert np.all(again.gap <= 1e-6)
     monkeypatch.setattr(chunks.os, "sched_getaffinity", lambda _: {0})
-    jax.tree.map(np.testing.assert_array_equal, solve.solve_relaxed(programs), first)
+    jax.tree.map(np.testing.assert_array_equal, driver.solve_relaxed(programs), first)
 
 
 def test_devices_share_a_batch_and_change_nothing():
@@ -92,11 +92,11 @@ def test_devices_share_a_batch_and_change_nothing():
 
 def test_earlier_prices_need_fewer_steps():
     programs = in_chunks(programs_of_each, sample_batch(jax.random.key(8), 32, 2))
-    cold = solve.solve_relaxed(programs)
+    cold = driver.solve_relaxed(programs)
 
     def certified(steps, prices):
-        paths = solve.begin(programs, solve.FAST, steps, prices)
-        return np.mean(in_chunks(solve.decompose, programs, paths)[0].gap <= 1e-6)
+        paths = driver.begin(programs, driver.FAST, steps, prices)
+        return np.mean(in_chunks(driver.decompose, programs, paths)[0].gap <= 1e-6)
 
     assert certified(0, cold.prices) == 1
     assert certified(0, None) < 0.1
@@ -105,4 +105,4 @@ def test_earlier_prices_need_fewer_steps():
         lambda x: x * np.where(np.arange(len(x)) == 3, np.nan, 1.0)[:, None] if x.ndim == 2 else x,
         cold.prices,
     )
-    assert np.all(solve.solve_relaxed(programs, warm_start=spoilt).gap <= 1e-6)
+    assert np.all(driver.solve_relaxed(programs, warm_start=spoilt).gap <= 1e-6)

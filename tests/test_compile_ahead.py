@@ -3,12 +3,12 @@
 import jax
 import pytest
 
-from jaxedge import boxes, compile_ahead, designs, integers, judging, pipeline, planning, solve
+from jaxedge import boxes, compile_ahead, designs, driver, integers, judging, pipeline, planning
 from jaxedge.cheapest import cheapest_of_each
 from jaxedge.sampling import sample
 from jaxedge.validation import validate
 
-RELAXED = (solve.decompose, cheapest_of_each, judging.assess)
+RELAXED = (driver.decompose, cheapest_of_each, judging.assess)
 WHOLE = (
     integers.integer_prices,
     integers.promising_moves,
