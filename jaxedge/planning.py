@@ -50,7 +50,8 @@ def plan(
         scenario: as built, loaded or taken from a preset; it is validated here.
         bound: "two-stage" (average over both stages) or "fine-tuning" (needs ``pl_constant``).
         solver: of the relaxation: "dual-decomposition", or for the two-stage bound alone
-            "interior-point" or "augmented-lagrangian". Every answer is judged alike.
+            "interior-point", "augmented-lagrangian" or "convex-approximation" (a slow baseline).
+            Every answer is judged alike.
         relaxed: real rounds and batches instead of whole ones.
         gap: certified relative gap to reach, by branch and bound where needed; by default 1e-3 with
             bounded effort for integer designs, and 1e-6 for relaxed ones (other solvers: `GAPS`).
