@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxedge.allocation import Allocation, StageAllocation
 from jaxedge.answer import Plan, Shortfall, Status
+from jaxedge.chunks import take
 from jaxedge.responses import Prices
 
 STATUSES = tuple(Status)
@@ -63,8 +64,7 @@ class Answers:
 
     def take(self, index: np.ndarray) -> Answers:
         """The answers at these positions, which may repeat: neighbours to begin from, say."""
-        chosen: Answers = jax.tree.map(lambda x: np.asarray(x)[index], self)
-        return chosen
+        return take(self, index)
 
     def is_(self, status: Status) -> np.ndarray:
         """(B,) bool: which elements have this status."""

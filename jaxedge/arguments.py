@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from jaxedge.choices import choice, unknown
 from jaxedge.solvers import SOLVERS
@@ -113,6 +113,20 @@ def _argument(kind: str, name: str, known: Iterable[str]) -> str:
         return choice(kind, name, known)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_scenario(parser: Parser) -> None:
+    """Where `console.given_scenario` finds the scenario."""
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="scenario file, or - for standard input"
+    )
+    parser.add_argument("--preset", metavar="NAME", help="a named scenario in place of FILE")
+
+
+def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given, by name: the others are None."""
+    found = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def add_solving(parser: Parser) -> None:

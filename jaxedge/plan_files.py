@@ -14,7 +14,7 @@ from jaxedge.scenario import Scenario
 
 _SLACK = 1 + 1e-9
 """For rounding in limits."""
-_KEYS = {"batch": "samples", "clock": "Hz", "power": "W"}
+_KEYS = ("batch", "clock", "power")
 
 
 def load_design(path: str | os.PathLike[str]) -> Allocation:
@@ -106,7 +106,7 @@ def check_runnable(design: Allocation, scenario: Scenario) -> None:
             f"{devices}: must be the same"
         )
     for name in ("pretraining_rounds", "finetuning_rounds"):
-        _check(f"{name}", getattr(design, name), 0.0, np.inf, "rounds", whole=True)
+        _check(name, getattr(design, name), 0.0, np.inf, "rounds", whole=True)
     for name in ("server", "devices"):
         own, limits = getattr(design, name), getattr(scenario, name)
         used = getattr(design, "pretraining_rounds" if name == "server" else "finetuning_rounds")

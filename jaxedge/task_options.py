@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from jaxedge.arguments import Parser
+from jaxedge.arguments import Parser, given
 
 if TYPE_CHECKING:
     from jaxedge.training.tasks import Task, TaskSpec
@@ -62,14 +62,11 @@ def given_spec(options: argparse.Namespace) -> TaskSpec:
     from jaxedge.training.tasks import TaskSpec
 
     names = ("data", "task_data", "shift", "strength", "partition", "model", "seed")
-    given = {name: getattr(options, name) for name in names}
-    asked = {name: value for name, value in given.items() if value is not None}
-    of_partition = {
-        name: getattr(options, name)
-        for name in ("alpha", "per_device")
-        if getattr(options, name) is not None
-    }
-    return TaskSpec(**asked, partition_options=of_partition, adapters_only=options.adapters_only)
+    return TaskSpec(
+        **given(options, *names),
+        partition_options=given(options, "alpha", "per_device"),
+        adapters_only=options.adapters_only,
+    )
 
 
 def given_task(options: argparse.Namespace, devices: int) -> Task:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from jaxedge import compilation_cache
-from jaxedge.arguments import Parser
+from jaxedge.arguments import Parser, add_scenario, given
 from jaxedge.console import given_scenario, json_text, say
 from jaxedge.output_files import check_writable, write_whole
 from jaxedge.progress import ProgressLine
@@ -42,10 +42,7 @@ def add_arguments(parser: Parser) -> None:
         "intervals, and write a scenario that holds them."
     )
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="scenario file, or - for standard input"
-    )
-    parser.add_argument("--preset", metavar="NAME", help="a named scenario in place of FILE")
+    add_scenario(parser)
     parser.add_argument(
         "--output", metavar="OUT.toml", help="the scenario with the constants, intervals beside"
     )
@@ -108,11 +105,6 @@ def run(options: argparse.Namespace) -> None:
     trial = _given_trial(options)
     scenario = validate(given_scenario(options))
     task = given_task(options, np.size(scenario.devices.gain))
-    limits = {
-        name: getattr(options, name)
-        for name in ("samples", "bits_per_weight")
-        if getattr(options, name) is not None
-    }
     with ProgressLine() as progress:
         found = calibrate(
             task,
@@ -121,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
             lower_loss=options.lower_loss,
             worst=options.worst,
             progress=progress,
-            **limits,
+            **given(options, "samples", "bits_per_weight"),
         )
     if options.output is not None:
         write_whole(options.output, found.to_toml().encode())
@@ -132,8 +124,7 @@ def _given_trial(options: argparse.Namespace) -> Trial:
     from jaxedge.training.calibration_path import Trial
 
     names = ("pretraining_rounds", "finetuning_rounds", "intervals", "server_batch", "device_batch")
-    given = {name: getattr(options, name) for name in (*names, "seed")}
-    return Trial(**{name: value for name, value in given.items() if value is not None})
+    return Trial(**given(options, *names, "seed"))
 
 
 def _tell(found: Calibration, options: argparse.Namespace) -> None:

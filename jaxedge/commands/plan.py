@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from jaxedge import compilation_cache
-from jaxedge.arguments import Parser, add_solving
+from jaxedge.arguments import Parser, add_scenario, add_solving
 from jaxedge.console import check_bound, given_scenario, json_text, say
 from jaxedge.output_files import OutputFileError
 from jaxedge.progress import ProgressLine
@@ -41,10 +41,7 @@ def add_arguments(parser: Parser) -> None:
         "convergence bound within the budgets, and certify how good they are."
     )
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="scenario file, or - for standard input"
-    )
-    parser.add_argument("--preset", metavar="NAME", help="a named scenario in place of FILE")
+    add_scenario(parser)
     add_solving(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, alone")
     parser.add_argument("--plot", metavar="FILE", help="draw it too: .png, .pdf or .svg")

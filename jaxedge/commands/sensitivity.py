@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from jaxedge import compilation_cache
-from jaxedge.arguments import Parser
+from jaxedge.arguments import Parser, add_scenario
 from jaxedge.console import given_scenario, json_text, say
 from jaxedge.output_files import OutputFileError
 from jaxedge.progress import ProgressLine
@@ -35,10 +35,7 @@ def add_arguments(parser: Parser) -> None:
         "Rank all parameters by the elasticity of the optimal bound, with shadow prices."
     )
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="scenario file, or - for standard input"
-    )
-    parser.add_argument("--preset", metavar="NAME", help="a named scenario in place of FILE")
+    add_scenario(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, alone")
     parser.add_argument("--plot", metavar="FILE", help="draw a tornado: .png, .pdf or .svg")
     parser.add_argument(

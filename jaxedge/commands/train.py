@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxedge import compilation_cache
-from jaxedge.arguments import Parser
+from jaxedge.arguments import Parser, add_scenario, given
 from jaxedge.console import given_scenario, json_text, say
 from jaxedge.progress import ProgressLine
-from jaxedge.task_options import DATA_HELP, add_task_options, given_spec
+from jaxedge.task_options import DATA_HELP, add_task_options, given_spec, given_task
 
 if TYPE_CHECKING:
     from jaxedge.allocation import Allocation
@@ -48,10 +48,7 @@ def add_arguments(parser: Parser) -> None:
         "round as a plan says, and keep the ledger of joules and seconds."
     )
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="scenario file, or - for standard input"
-    )
-    parser.add_argument("--preset", metavar="NAME", help="a named scenario in place of FILE")
+    add_scenario(parser)
     parser.add_argument(
         "--plan", metavar="PLAN.json", help="its design, from `jaxedge plan --json`; else planned"
     )
@@ -121,18 +118,16 @@ def run(options: argparse.Namespace) -> None:
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """What differs from the defaults of `Settings`."""
-    names = ("seed", "every", "segment", "local_steps", "gradient_norm")
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return given(options, "seed", "every", "segment", "local_steps", "gradient_norm")
 
 
 def _scenario_and_task(options: argparse.Namespace) -> tuple[Scenario, Task]:
     import numpy as np
 
-    from jaxedge.training.tasks import load_task
     from jaxedge.validation import validate
 
     scenario = validate(given_scenario(options))
-    task = load_task(given_spec(options), np.size(scenario.devices.gain))
+    task = given_task(options, np.size(scenario.devices.gain))
     if options.bits_per_weight is not None:
         from jaxedge.training.models import upload_bits
 
@@ -228,7 +223,7 @@ def _draw(folder: RunFolder, scenario: Scenario, task: Task, rows: list[dict[str
 
     from jaxedge.training_plots import plot_partition, plot_training
 
-    (folder.figures).mkdir(exist_ok=True)
+    folder.figures.mkdir(exist_ok=True)
     budgets = float(np.asarray(scenario.energy_budget)), float(np.asarray(scenario.delay_budget))
     for suffix in (".png", ".pdf"):
         plot_partition(task.class_counts, folder.figures / f"partition{suffix}")

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxedge.scenario import Scenario
 from jaxedge.training.measuring import all_finite
@@ -118,11 +117,8 @@ def _finetuning(task: Task, scenario: Scenario, trial: Trial) -> Advance:
 
     @partial(jax.jit, static_argnums=3)
     def advance(weights: Any, start: int, end: int, length: int) -> Any:
-        def loss(tuned: list[Array], x: Array, y: Array) -> Array:
-            return task.loss(task.with_tuned(weights, tuned), x, y)
-
         tuned, _ = finetune(
-            loss,
+            task.tuned_loss(weights),
             task.tuned_of(weights),
             data,
             weights=share,

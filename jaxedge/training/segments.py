@@ -113,12 +113,8 @@ class Segments:
     def _finetune(self) -> Callable[..., tuple[Any, Any]]:
         def stage(weights: Any, data: Any, key: Array, batch: Array, **cut: Any) -> Any:
             task = self.task
-
-            def loss(tuned: list[Array], x: Array, y: Array) -> Array:
-                return task.loss(task.with_tuned(weights, tuned), x, y)
-
             tuned, seen = stages.finetune(
-                loss,
+                task.tuned_loss(weights),
                 task.tuned_of(weights),
                 data["devices"],
                 weights=data["device_weight"],

@@ -81,6 +81,14 @@ class Task:
         mixed = [next(new) if one else leaf for leaf, one in zip(leaves, chosen, strict=True)]
         return jax.tree.unflatten(structure, mixed)
 
+    def tuned_loss(self, weights: Any) -> Loss:
+        """The loss as a function of the leaves that the devices train, the others as they are."""
+
+        def loss(tuned: list[Array], x: Array, y: Array) -> Array:
+            return self.loss(self.with_tuned(weights, tuned), x, y)
+
+        return loss
+
     @property
     def sizes(self) -> np.ndarray:
         """(K,) samples of each device."""
