@@ -26,7 +26,7 @@ def test_the_page_and_its_commands_run(tmp_path, monkeypatch, capsys):
     names = {}
     for block in blocks("python"):
         exec(compile(block, "training.md", "exec"), names)
-    assert capsys.readouterr().out == "True\nTrue\nTrue\ndelay True\n"
+    assert capsys.readouterr().out == "True\nTrue\nTrue\n(2, 4) True\ndelay True\n"
     printed = []
     for line in "".join(blocks("sh")).splitlines():
         assert main(shlex.split(line)[1:]) == 0, line

@@ -51,6 +51,25 @@ def nothing(params: Any) -> None:
     """Observe nothing."""
 
 
+def drawn(
+    data: Samples, owner: ArrayLike, batch: ArrayLike, width: int, key: Array
+) -> tuple[Array, Array]:
+    """(width,) positions of samples of one owner, and which of them are the batch.
+
+    Args:
+        data: whose samples.
+        owner: which owner's.
+        batch: () b <= width.
+        width: draws made; those of a batch do not depend on it.
+        key: of the draws.
+    """
+    first, last = data.offsets[owner], data.offsets[jnp.asarray(owner) + 1]
+    every = jnp.arange(width)
+    some = jax.random.randint(key, (width,), first, last)
+    index = jnp.where(batch < last - first, some, jnp.minimum(first + every, last - 1))
+    return index, every < batch
+
+
 def mean_gradient(
     loss: Loss,
     params: Params,
@@ -71,11 +90,7 @@ def mean_gradient(
         width: draws made; the compiled program depends on it, not on the batch.
         key: of the draws.
     """
-    first, last = data.offsets[owner], data.offsets[jnp.asarray(owner) + 1]
-    every = jnp.arange(width)
-    drawn = jax.random.randint(key, (width,), first, last)
-    index = jnp.where(batch < last - first, drawn, jnp.minimum(first + every, last - 1))
-    chosen = every < batch
+    index, chosen = drawn(data, owner, batch, width, key)
 
     def mean(weights: Params) -> Array:
         losses = loss(weights, data.x[index], data.y[index])
