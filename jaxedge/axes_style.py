@@ -17,8 +17,11 @@ _LINE_HEIGHT = 0.125
 """Inches between lines of text."""
 _WIDE = 10.0
 """Above this ratio of greatest to least value an axis of values is logarithmic."""
+_APART = 1.3
+"""Ratio of neighbours on a logarithmic axis from which their numbers do not touch."""
 _SUBS = (
     (3.0, (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)),
+    (10.0, (1.0, 2.0, 3.0, 5.0)),
     (100.0, (1.0, 2.0, 5.0)),
     (float("inf"), (1.0,)),
 )
@@ -74,6 +77,19 @@ def log_ticks(axis: Axis, values: np.ndarray) -> None:
     plain = low >= 1e-3 and high < 1e5
     words = FuncFormatter(lambda x, _: f"{x:g}") if plain else LogFormatterSciNotation()
     axis.set_major_formatter(words)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain_ticks(axis: Axis, values: np.ndarray) -> None:
+    """Ticks at the values themselves, in plain numbers, where they are far enough apart."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    values = np.sort(values)
+    if len(values) > 1 and np.min(values[1:] / values[:-1]) < _APART:
+        log_ticks(axis, values)
+        return
+    axis.set_ticks(list(values), labels=[f"{value:.3g}" for value in values])
+    axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 JOINT = "joint design"
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _DASHES = ("-", "--", "-.", ":")
+_THIN, _STEP = 1.2, 1.3
+"""Points: width of a line, and how much broader one is on which another lies."""
+_SAME = 0.01
+"""Share of the values' span within which lines lie on each other."""
 _MOST = 12
 """Lines in one figure."""
 
@@ -50,8 +54,8 @@ def draw_lines(dataset: Dataset, x: str, series: str | None, value: str, band: s
     across(axes, positions, along)
     places = shown(positions, along)
     ends = [
-        _draw(axes, places, line, scale, style)
-        for line, style in zip(lines, _styles(), strict=False)
+        _draw(axes, places, line, scale, style, width)
+        for line, style, width in zip(lines, _styles(), _widths(lines), strict=False)
     ]
     axes.margins(x=0.02)
     if any(line.low is not None for line in lines):
@@ -76,6 +80,21 @@ def _tell_draws(axes: Axes, band: str, outage: float) -> None:
 def _styles() -> list[tuple[str, str]]:
     count = len(_COLOURS)
     return [(_COLOURS[i % count], _DASHES[i // count + i % 2 * 2]) for i in range(_MOST)]
+
+
+def _widths(lines: list[_Line]) -> list[float]:
+    """Points: a line on which later ones lie somewhere is broader than each of them."""
+    every = np.concatenate([line.values for line in lines])
+    apart = _SAME * np.ptp(every[np.isfinite(every)])
+    widths: list[float] = []
+    for line in reversed(lines):
+        on_it = [
+            width
+            for width, later in zip(widths, reversed(lines), strict=False)
+            if np.sum(np.abs(later.values - line.values) <= apart) > 1
+        ]
+        widths.append(max(on_it, default=_THIN - _STEP) + _STEP)
+    return widths[::-1]
 
 
 def _all(line: _Line) -> np.ndarray:
@@ -137,7 +156,12 @@ def _line(spread: Any, name: str, at: dict[str, int], dimension: str) -> _Line:
 
 
 def _draw(
-    axes: Axes, places: np.ndarray, line: _Line, scale: Scale, style: tuple[str, str]
+    axes: Axes,
+    places: np.ndarray,
+    line: _Line,
+    scale: Scale,
+    style: tuple[str, str],
+    width: float,
 ) -> tuple[str, float, float, str] | None:
     """Draw one line and its band; its name and end for a label."""
     colour, dashes = style
@@ -151,9 +175,9 @@ def _draw(
         values,
         dashes,
         color=colour,
-        linewidth=1.2,
+        linewidth=width,
         marker="o" if few else "",
-        markersize=2.5,
+        markersize=1.3 + width,
     )
     held = np.flatnonzero(np.isfinite(values))
     if not held.size:

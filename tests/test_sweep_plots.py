@@ -130,6 +130,22 @@ def test_schemes_are_named_beside_their_lines():
     assert {"50 s", "325 s", "600 s", "delay budget"} < said(lines)
 
 
+def test_lines_that_lie_on_each_other_are_all_seen():
+    bound = np.array([4.0, 2.0, 1.0, 0.5])
+    schemes = np.stack([bound, 1.5 * bound, np.where(bound > 1.5, 3 * bound, bound)], axis=-1)
+    dataset = xarray.Dataset(
+        {
+            "bound": ("energy_budget", bound, {"units": "1"}),
+            "scheme_bound": (("energy_budget", "scheme"), schemes, {"units": "1"}),
+        },
+        coords={"energy_budget": [10.0, 20.0, 40.0, 80.0], "scheme": ["same", "apart", "in part"]},
+    )
+    figure = plot_sweep(dataset, kind="lines")
+    joint, same, apart, in_part = (line.get_linewidth() for line in figure.axes[0].lines[:4])
+    assert joint > same + 1 > in_part + 2
+    assert apart == in_part
+
+
 def test_heat_maps_hold_the_numbers_where_they_belong():
     figure = plot_sweep(BUDGETS)
     mesh = figure.axes[0].collections[0]
