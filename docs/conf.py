@@ -36,7 +36,8 @@ OF_THE_ROOT = {
     "contributing": "CONTRIBUTING.md",
 }
 """Page -> the file in the root of the repository that it shows."""
-LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)(#[\w-]+)?\)")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#:\s]+)(#[\w-]+)?\)")
+"""Also that of an image, behind its exclamation mark."""
 
 
 def put_in_place(app: Sphinx, docname: str, source: list[str]) -> None:

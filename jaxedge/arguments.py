@@ -26,6 +26,7 @@ examples:
   jaxedge plot out.zarr --output figure.pdf
   jaxedge calibrate --output calibrated.toml
   jaxedge train                         train on real images under the default plan
+  jaxedge study --quick                 joint design against benchmarks, with figures
 
 exit codes:
   0 answered (an infeasible scenario is an answer), 2 bad input, 1 anything else, 130 interrupted

@@ -47,6 +47,7 @@ ROOMS = {
     "report": "design_table report plots pareto sweep_views axes_style line_plots map_plots "
     "pareto_plots sweep_plots sensitivity_table sensitivity_plot training_table training_plots "
     "calibration_table",
+    "study": "study",
     "commands": "arguments console task_options commands cli __main__",
 }
 UPWARD = {("answer", "report")}

@@ -6,7 +6,7 @@ None imports JAX before it runs, so that ``--help`` answers at once.
 from __future__ import annotations
 
 from jaxedge.arguments import Command
-from jaxedge.commands import batch, calibrate, init, plan, plot, sensitivity, sweep, train
+from jaxedge.commands import batch, calibrate, init, plan, plot, sensitivity, study, sweep, train
 
 COMMANDS: dict[str, Command] = {
     "init": init,
@@ -17,5 +17,6 @@ COMMANDS: dict[str, Command] = {
     "plot": plot,
     "calibrate": calibrate,
     "train": train,
+    "study": study,
 }
 """By name, in the order of the help."""

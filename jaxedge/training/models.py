@@ -193,8 +193,8 @@ MODELS = tuple(_BUILDERS)
 """Names of the models that `model` builds."""
 
 
-def model(name: str, shape: Shape, classes: int, *, seed: int = 0) -> nnx.Module:
-    """A model with seeded random weights.
+def model(name: str, shape: Shape, classes: int, *, seed: int = 0, **options: Any) -> nnx.Module:
+    """A model with seeded random weights; ``options`` are its class's, as ``hidden`` of "mlp".
 
     Raises:
         ValueError: if the name is unknown or the images do not fit.
@@ -202,7 +202,7 @@ def model(name: str, shape: Shape, classes: int, *, seed: int = 0) -> nnx.Module
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.0)[0]
         raise ValueError(f"model: {name!r} is not known; did you mean {near!r}?")
-    return _BUILDERS[name](shape, classes, rngs=nnx.Rngs(seed))
+    return _BUILDERS[name](shape, classes, rngs=nnx.Rngs(seed), **options)
 
 
 def cross_entropy(logits: Array, y: Array) -> Array:

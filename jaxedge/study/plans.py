@@ -1,0 +1,87 @@
+"""Designs of many scenarios under many channels, all schemes at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxedge.allocation import Allocation
+from jaxedge.answers import Answers
+from jaxedge.pipeline import Progress
+from jaxedge.planning import INTEGER_GAP, answer_schemes
+from jaxedge.scenario import Scenario
+from jaxedge.schemes import FINETUNING_ONLY, JOINT
+from jaxedge.study.setting import CHANNEL, RADIUS_KM
+from jaxedge.sweeps.axes import channels
+from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.generation import scenarios
+from jaxedge.sweeps.sweep import Sweep
+from jaxedge.validation import validate_batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Whole designs of P points under D channels each; the same channels at all points."""
+
+    answers: Mapping[str, Answers]
+    """Scheme -> P D answers, point after point."""
+    draws: int
+
+    def of(self, scheme: str, read: Any) -> np.ndarray:
+        """(P, D) of numbers that ``read`` takes from the answers of a scheme."""
+        return np.asarray(read(self.answers[scheme]), np.float64).reshape(-1, self.draws)
+
+    def design(self, scheme: str, point: int, draw: int) -> Allocation | None:
+        """One design, None where there is none."""
+        plan = self.answers[scheme].plan(
+            point * self.draws + draw,
+            bound_name="two-stage",
+            relaxed=False,
+            requested_gap=INTEGER_GAP,
+        )
+        return plan.allocation
+
+
+def under_channels(scenario: Scenario, draws: int) -> Scenario:
+    """The scenario with its devices placed anew in the cell for each draw, stacked."""
+    axis = channels(draws, CHANNEL, radius_km=RADIUS_KM)
+    sweep = checked(Sweep(scenario=scenario, axes=[axis]))
+    return validate_batch(scenarios(sweep, np.arange(draws)))
+
+
+def joined(parts: Sequence[Scenario]) -> Scenario:
+    """Stacks of equal K one after the other."""
+    whole: Scenario = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return whole
+
+
+def better(first: Answers, second: Answers) -> Answers:
+    """Of two answers to each scenario the one with the lesser bound, the first where they tie.
+
+    The joint design has to run a round of pre-training, as a design must do something; without any
+    it may be better.
+    """
+    chosen = (second.bound < first.bound) | (np.isnan(first.bound) & ~np.isnan(second.bound))
+
+    def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.where(chosen.reshape(-1, *[1] * (np.ndim(a) - 1)), b, a)
+
+    best: Answers = jax.tree.map(pick, first, second)
+    return best
+
+
+def planned(points: Sequence[Scenario], draws: int, *, progress: Progress) -> Planned:
+    """Joint and benchmark designs of every point under every channel."""
+    stacked = joined([under_channels(point, draws) for point in points])
+    return planned_at(stacked, draws, progress=progress)
+
+
+def planned_at(stacked: Scenario, draws: int = 1, *, progress: Progress) -> Planned:
+    """Joint and benchmark designs of stacked scenarios, so many draws of each point together."""
+    found = answer_schemes(stacked, progress=progress)
+    found[JOINT] = better(found[JOINT], found[FINETUNING_ONLY])
+    return Planned(answers=found, draws=draws)
