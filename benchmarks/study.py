@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/study.py [--smallest] [--publish] [--store DIR] [--resume] ...
 
---smallest is --quick. Other options are those of `jaxedge study`; without --store a temporary
-folder is used. --publish copies the page and the small figures to docs/.
+--smallest is --quick without the questions that need other programs compiled. Other options are
+those of `jaxedge study`; without --store a temporary folder is used. --publish puts the page and
+small figures (of fewer colours) into docs/.
 """
 
 from __future__ import annotations
@@ -13,31 +14,46 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from jaxedge.cli import main as jaxedge
 from jaxedge.study.folder import FIGURES, PAGE
+from jaxedge.study.questions import QUESTIONS
 
 DOCS = Path(__file__).parents[1] / "docs"
+COLOURS = 128
+LONG = ("devices", "model-size")
+"""Questions with other shapes, each of which takes as long to compile as the rest to run."""
 
 
 def publish(store: Path) -> None:
     """Put a study's page and its small figures into the documentation."""
     shutil.copyfile(store / PAGE, DOCS / PAGE)
     for figure in sorted((store / FIGURES).glob("*.png")):
-        shutil.copyfile(figure, DOCS / "figures" / figure.name)
+        with Image.open(figure) as image:
+            few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+            few.save(DOCS / "figures" / figure.name, optimize=True)
+
+
+def given() -> list[str]:
+    """The options of the command."""
+    options = [item for item in sys.argv[1:] if item not in ("--publish", "--smallest")]
+    if "--smallest" in sys.argv:
+        options += ["--quick", *(f"--only={name}" for name in QUESTIONS if name not in LONG)]
+    return options
 
 
 def main() -> int:
     if "--help" in sys.argv:
         print(__doc__)
         return 0
-    names = {"--smallest": "--quick"}
-    given = [names.get(item, item) for item in sys.argv[1:] if item != "--publish"]
+    options = given()
     with tempfile.TemporaryDirectory() as folder:
-        if "--store" not in given:
-            given += ["--store", str(Path(folder) / "study")]
-        code = jaxedge(["study", *given])
+        if "--store" not in options:
+            options += ["--store", str(Path(folder) / "study")]
+        code = jaxedge(["study", *options])
         if code == 0 and "--publish" in sys.argv:
-            publish(Path(given[given.index("--store") + 1]))
+            publish(Path(options[options.index("--store") + 1]))
     return code
 
 

@@ -261,8 +261,9 @@ def summary(tables: Mapping[str, Table]) -> str:
     first = max(leaders, key=leaders.__getitem__)
     return (
         f"Over the {points} points of the comparisons the joint design has the least bound, to "
-        f"the certified 0.1 %, at {least}, and the highest accuracy of real training at {highest}; the most often highest "
-        f"is that of {first}, at {leaders[first]}."
+        f"the certified 0.1 %, at {least}, and the highest accuracy of real training at {highest}; "
+        f"the most often highest is that of {first}, at {leaders[first]}. The bound speaks of the "
+        "average of $|\\nabla F|^2$ over all rounds, not of accuracy at the end."
     )
 
 

@@ -42,6 +42,6 @@ class Size:
 
 SIZES = {
     "full": Size(points=6, draws=40, trained=8, trial_rounds=300, grid=80, surface=8, every=10),
-    "quick": Size(points=2, draws=4, trained=2, trial_rounds=300, grid=24, surface=3, every=25),
+    "quick": Size(points=2, draws=4, trained=1, trial_rounds=300, grid=24, surface=3, every=25),
 }
 """By name, the default first."""
