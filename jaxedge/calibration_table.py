@@ -1,4 +1,4 @@
-"""The tables that ``jaxedge calibrate`` prints."""
+"""The tables that ``jaxedge calibrate`` prints, and ``jaxedge plan --within``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def calibration_table(told: Mapping[str, Any]) -> str:
     for note in told["notes"]:
         lines += ["", *paragraph(note)]
     if "plans" in told:
-        lines += ["", *_plans(told["plans"])]
+        lines += ["", within_table(told["plans"])]
     return "\n".join(lines)
 
 
@@ -50,7 +50,8 @@ def _rows(name: str, found: Mapping[str, Any]) -> list[list[str]]:
     return [[f"  {name}", number(mean), interval, found["unit"], how]]
 
 
-def _plans(plans: Mapping[str, Any]) -> list[str]:
+def within_table(plans: Mapping[str, Any]) -> str:
+    """Plans within intervals, as `interval_planning.PlansWithin.to_dict` tells them."""
     ends = [name for name in plans if name != "draws"]
     rows = [["", *ends, "draws between"]]
     for key, label in _PLANNED.items():
@@ -59,4 +60,4 @@ def _plans(plans: Mapping[str, Any]) -> list[str]:
         drawn = plans["draws"].get(key)
         cells.append("-" if drawn is None else f"{form(drawn[0])} to {form(drawn[1])}")
         rows.append([f"  {label}", *cells])
-    return ["PLANS within the intervals", *aligned(rows)]
+    return "\n".join(["PLANS within the intervals", *aligned(rows)])

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jaxedge.scenario import SECTIONS, Scenario
 from jaxedge.scenario_keys import read_section
-from jaxedge.scenario_text import json_schema, to_toml, to_tree
+from jaxedge.scenario_text import INTERVALS, json_schema, to_toml, to_tree
 from jaxedge.validation import validate
 
 __all__ = [
@@ -141,7 +141,7 @@ def from_tree(tree: object) -> Scenario:
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"a scenario must be a table of keys, got {_kind(tree)}")
-    top = {key: value for key, value in tree.items() if key not in SECTIONS}
+    top = {key: value for key, value in tree.items() if key not in (*SECTIONS, INTERVALS)}
     whole = read_section("", top)  # first, so that a misspelt section is named as such
     sections = {}
     for name, kind in SECTIONS.items():

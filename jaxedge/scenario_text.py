@@ -17,6 +17,9 @@ _HEADER = """\
 
 Plain = int | float | list[int] | list[float]
 
+INTERVALS = "intervals"
+"""The table of a scenario file that holds no part of the scenario: `interval_files` reads it."""
+
 
 def to_tree(scenario: Scenario) -> dict[str, Any]:
     """The fields of a valid scenario as nested dictionaries of plain numbers and lists."""
@@ -44,6 +47,10 @@ def json_schema() -> dict[str, Any]:
     schema = _table_schema("")
     for section in SECTIONS:
         schema["properties"][section] = _table_schema(section)
+    schema["properties"][INTERVALS] = {
+        "type": "object",
+        "description": "low and high ends of learning constants, for `jaxedge plan --within`",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "jaxedge scenario",

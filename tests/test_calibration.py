@@ -10,6 +10,7 @@ import pytest
 
 from jaxedge import presets, scenario_files
 from jaxedge.bounds import two_stage_bound
+from jaxedge.interval_files import load_within
 from jaxedge.training import calibration_estimates as estimates
 from jaxedge.training.calibration import calibrate
 from jaxedge.training.calibration_path import Trial, path
@@ -349,8 +350,12 @@ def test_the_scenario_is_written_and_read(measured, tmp_path):
     (tmp_path / "calibrated.toml").write_text(text)
     back = scenario_files.load(tmp_path / "calibrated.toml")
     jax.tree.map(np.testing.assert_array_equal, back, measured.scenario)
-    for name, estimate in measured.constants.items():
-        assert f"#   {name}: {np.min(np.atleast_1d(estimate.low)[0]):.5g} to " in text
+    ends = load_within(tmp_path / "calibrated.toml")
+    for found, expected in zip(
+        ends, (measured.optimistic, measured.scenario, measured.pessimistic), strict=True
+    ):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert all(f"#   {name}, {found.unit}: " in text for name, found in measured.constants.items())
     assert back.upload_bits == back.download_bits == 9 * 32
     assert back.server.max_batch == 15
     assert back.devices.max_batch.tolist() == SIZES.tolist()

@@ -24,7 +24,7 @@ ROOMS = {
     "tools": "chunks units choices quantities text_table progress output_files figure_style "
     "compilation_cache precision provenance lane_values lane_loops lanes",
     "scenario": "scenario field_checks scenario_keys scenario_text scenario_files validation "
-    "sampling presets stacking parameter_ranges",
+    "sampling presets stacking parameter_ranges interval_files",
     "design": "allocation answer plan_files",
     "system": "system",
     "bounds": "bounds",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxedge import compilation_cache
 from jaxedge.arguments import Parser, add_scenario, add_solving
-from jaxedge.console import check_bound, given_scenario, json_text, say
+from jaxedge.console import check_bound, given_scenario, json_text, read, say
 from jaxedge.output_files import OutputFileError
 from jaxedge.progress import ProgressLine
 
@@ -21,6 +21,7 @@ examples:
   jaxedge plan                                   the default preset
   jaxedge plan scenario.toml --gap 1e-4          ask for a tighter certificate
   jaxedge plan scenario.toml --bound fine-tuning
+  jaxedge plan calibrated.toml --within          how the design changes within intervals
   jaxedge init | jaxedge plan - --json | jq .allocation
 
 files:
@@ -46,6 +47,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, alone")
     parser.add_argument("--plot", metavar="FILE", help="draw it too: .png, .pdf or .svg")
     parser.add_argument(
+        "--within",
+        action="store_true",
+        help="plan within the intervals of FILE too, as `jaxedge calibrate --output` writes them",
+    )
+    parser.add_argument(
         "--no-schemes", action="store_true", help="leave the benchmark designs out (faster)"
     )
 
@@ -59,7 +65,8 @@ def run(options: argparse.Namespace) -> None:
     if options.gap is None:  # branch and bound to a gap may run long
         compilation_cache.hurry()
     compilation_cache.enable()
-    scenario = given_scenario(options)
+    ends = _given_ends(options) if options.within else None
+    scenario = given_scenario(options) if ends is None else ends[1]
     check_bound(options.bound, [scenario])
     from jaxedge import planning
 
@@ -73,18 +80,42 @@ def run(options: argparse.Namespace) -> None:
             schemes=not options.no_schemes,
             progress=progress,
         )
-    _print_plan(answer, scenario, as_json=options.json)
+        within = None if ends is None else _plans_within(ends, options.bound, progress)
+    _print_plan(answer, scenario, within, as_json=options.json)
     if options.plot is not None:
         _draw(answer, scenario, options.plot)
 
 
-def _print_plan(answer: Plan, scenario: Scenario, *, as_json: bool) -> None:
-    if as_json:
-        print(json_text(answer.to_dict()))
-    else:
-        from jaxedge.report import plan_table
+def _given_ends(options: argparse.Namespace) -> tuple[Scenario, Scenario, Scenario]:
+    from jaxedge.interval_files import load_within
 
-        print(plan_table(answer, scenario))
+    if options.file is None or options.preset is not None:
+        raise ValueError("--within needs a scenario FILE with a table [intervals], and no --preset")
+    return read(options.file, load_within)
+
+
+def _plans_within(
+    ends: tuple[Scenario, Scenario, Scenario], bound: str, progress: ProgressLine
+) -> dict[str, Any]:
+    from jaxedge.interval_planning import plan_within
+
+    return plan_within(*ends, bound=bound, progress=progress).to_dict()
+
+
+def _print_plan(
+    answer: Plan, scenario: Scenario, within: dict[str, Any] | None, *, as_json: bool
+) -> None:
+    if as_json:
+        told = answer.to_dict()
+        print(json_text(told if within is None else {**told, "within": within}))
+        return
+    from jaxedge.report import plan_table
+
+    print(plan_table(answer, scenario))
+    if within is not None:
+        from jaxedge.calibration_table import within_table
+
+        print(f"\n{within_table(within)}")
 
 
 def _draw(answer: Plan, scenario: Scenario, path: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxedge.interval_files import at_ends, intervals_text
 from jaxedge.scenario import Scenario
 from jaxedge.scenario_text import to_toml, to_tree
 from jaxedge.training import calibration_estimates as estimates
@@ -39,20 +40,17 @@ class Calibration:
     @property
     def optimistic(self) -> Scenario:
         """The scenario with all constants at the ends of their intervals where bounds are least."""
-        return self._at("low", "high")
+        return at_ends(self.scenario, self.intervals)[0]
 
     @property
     def pessimistic(self) -> Scenario:
         """The scenario with all constants at the other ends: none within give a larger bound."""
-        return self._at("high", "low")
+        return at_ends(self.scenario, self.intervals)[1]
 
-    def _at(self, end: str, pl_end: str) -> Scenario:
-        values = {
-            name: getattr(estimate, pl_end if name == "pl_constant" else end)
-            for name, estimate in self.constants.items()
-        }
-        learning = dataclasses.replace(self.scenario.learning, **values)
-        return validate(dataclasses.replace(self.scenario, learning=learning))
+    @property
+    def intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Low and high ends by constant."""
+        return {name: (found.low, found.high) for name, found in self.constants.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types: ``constants``, ``left_out``, ``notes``, ``path`` and ``scenario``."""
@@ -85,19 +83,16 @@ class Calibration:
         }
 
     def to_toml(self) -> str:
-        """The scenario as a file, its intervals of 95 % in comments."""
-        lines = ["# Constants measured by `jaxedge calibrate`, with intervals of 95 %:"]
+        """The scenario as a file, its intervals of 95 % in a table that `plan --within` reads."""
+        lines = [
+            "# Constants measured by `jaxedge calibrate`; [intervals] of 95 % stand at the end:"
+        ]
         for name, estimate in self.constants.items():
-            ends = ", ".join(
-                f"{low:.5g} to {high:.5g}"
-                for low, high in zip(
-                    np.atleast_1d(estimate.low), np.atleast_1d(estimate.high), strict=True
-                )
-            )
-            lines += [f"#   {name}: {ends} {estimate.unit}", f"#     {estimate.how}"]
+            lines += [f"#   {name}, {estimate.unit}: {estimate.how}"]
         lines += [f"#   {name} is left out: {reason}" for name, reason in self.left_out.items()]
         lines += [f"# {note}" for note in self.notes]
-        return "\n".join(lines) + "\n\n" + to_toml(self.scenario)
+        scenario = to_toml(self.scenario)
+        return "\n".join(lines) + f"\n\n{scenario}\n{intervals_text(self.intervals)}"
 
 
 def calibrate(
