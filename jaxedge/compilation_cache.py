@@ -54,6 +54,11 @@ def silence() -> None:
     warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
 
 
+def is_off() -> bool:
+    """Whether ``JAXEDGE_CACHE`` says that nothing is to be kept."""
+    return os.environ.get(SWITCH, "").lower() in _OFF
+
+
 def enable() -> Path | None:
     """Keep compiled programs in the user's cache folder, and return it; None where it stays off.
 
@@ -62,9 +67,7 @@ def enable() -> Path | None:
     """
     import jax
 
-    if os.environ.get(SWITCH, "").lower() in _OFF or getattr(
-        jax.config, "jax_compilation_cache_dir", None
-    ):
+    if is_off() or getattr(jax.config, "jax_compilation_cache_dir", None):
         return None
     folder = _own_folder()
     if folder is not None:

@@ -114,11 +114,6 @@ def test_uneven_batches_are_the_loop_written_plainly(start, data, local_steps):
     assert_close(found, shared)
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_devices_side_by_side_or_one_by_one_agree(start, data, chunk):
-    assert_close(run(start, data, chunk=chunk), run(start, data))
-
-
 def test_rounds_may_be_cut_anywhere(start, data):
     whole = run(start, data)
     part = run(start, data, rounds=4, length=4)

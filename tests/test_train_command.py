@@ -82,6 +82,10 @@ def test_a_plan_becomes_a_run_folder(here, capsys):
     assert "run: exists already" in capsys.readouterr().err
     assert main([*SHORT, "--gradient-norm", "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == told
+    # It goes on under the strategy that it has begun with.
+    assert json.loads(Path("run/config.json").read_text())["settings"]["strategy"] == "pooled"
+    assert main([*SHORT, "--gradient-norm", "--resume", "--strategy", "scan"]) == BAD_INPUT
+    assert "settings.strategy: pooled in the folder, scan now" in capsys.readouterr().err
     assert main([*SHORT, "--gradient-norm", "--resume", "--seed", "2"]) == BAD_INPUT
     assert "run: holds another run (task.seed: 0 in the folder, 2 now" in capsys.readouterr().err
 

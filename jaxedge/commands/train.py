@@ -79,6 +79,16 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument("--segment", type=int, metavar="R", help="rounds between checkpoints (200)")
     group.add_argument("--local-steps", type=int, metavar="N", help="of a device in a round (1)")
     group.add_argument(
+        "--strategy",
+        default="auto",
+        metavar="NAME",
+        help="how devices are computed: vmap, scan, loop, chunked, sharded, pooled, or auto\n"
+        "(default), the fastest in a short trial that is remembered",
+    )
+    group.add_argument(
+        "--convolution", default="auto", metavar="NAME", help="direct, im2col or auto (default)"
+    )
+    group.add_argument(
         "--gradient-norm", action="store_true", help="measure the whole task gradient's norm too"
     )
     group.add_argument(
@@ -106,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
     if options.every is None:
         settings = dataclasses.replace(settings, every=usual_every(len(task.test)))
     with ProgressLine() as progress:
-        folder, course = _opened(options, scenario, task, settings, resumed, progress)
+        folder, course, settings = _opened(options, scenario, task, settings, resumed, progress)
     try:
         _train(folder, scenario, task, course, settings, events=options.tensorboard)
     except Diverged as error:
@@ -143,21 +153,26 @@ def _opened(
     settings: Settings,
     resumed: bool,
     progress: ProgressLine,
-) -> tuple[RunFolder, Course]:
-    """The run's folder, and which rounds run under which design."""
+) -> tuple[RunFolder, Course, Settings]:
+    """The run's folder, which rounds run under which design, and how."""
     from jaxedge.plan_files import load_design
     from jaxedge.training import run_folder
     from jaxedge.training.courses import course
     from jaxedge.training.runner import check
+    from jaxedge.training.strategy_choice import chosen
 
     channel = "rayleigh" if options.fading else "planned"
-    config = run_folder.configuration(
-        scenario, given_spec(options), settings, channel=channel, replan=options.replan
-    )
+
+    def config(settings: Settings) -> dict[str, Any]:
+        return run_folder.configuration(
+            scenario, given_spec(options), settings, channel=channel, replan=options.replan
+        )
+
     design = None if options.plan is None else load_design(options.plan)
     if resumed:
-        folder = run_folder.reopen(options.store, config, design)
-        return folder, folder.course(scenario)
+        settings = _as_begun(options, settings)
+        folder = run_folder.reopen(options.store, config(settings), design)
+        return folder, folder.course(scenario), settings
     if design is None:
         design = _planned(scenario, progress)
     replan = None
@@ -168,7 +183,23 @@ def _opened(
         replan = plan_finetuning
     found = course(scenario, design, channel=channel, seed=settings.seed, replan=replan)
     check(task, found)
-    return run_folder.create(options.store, config, design, found), found
+    progress("looking for the fastest strategy", None)
+    asked = {"strategy": options.strategy, "convolution": options.convolution}
+    settings = chosen(task, scenario, found, settings, **asked)
+    return run_folder.create(options.store, config(settings), design, found), found, settings
+
+
+def _as_begun(options: argparse.Namespace, settings: Settings) -> Settings:
+    """With the run's own strategy where none is asked for: another has other last bits."""
+    from jaxedge.training.run_folder import setting_in
+    from jaxedge.training.strategy_choice import AUTO
+
+    for name in ("strategy", "convolution"):
+        asked = getattr(options, name)
+        value = setting_in(options.store, name) if asked == AUTO else asked
+        if value is not None:
+            settings = dataclasses.replace(settings, **{name: value})
+    return settings
 
 
 def _planned(scenario: Scenario, progress: ProgressLine) -> Allocation:

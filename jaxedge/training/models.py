@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,10 +17,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from jaxedge.training.convolutions import convolution
 from jaxedge.training.stages import Loss
 
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
+
+_Convolution = partial(nnx.Conv, conv_general_dilated=convolution)
 
 
 class MLP(nnx.Module):
@@ -58,7 +62,7 @@ class ConvNet(nnx.Module):
     ) -> None:
         widths = (shape[2], *channels)
         self.convolutions = nnx.List(
-            nnx.Conv(a, b, (5, 5), rngs=rngs) for a, b in itertools.pairwise(widths)
+            _Convolution(a, b, (5, 5), rngs=rngs) for a, b in itertools.pairwise(widths)
         )
         height, width = shape[:2]
         for _ in channels:
@@ -72,8 +76,8 @@ class ConvNet(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Logits (n, classes)."""
-        for convolution in self.convolutions:
-            x = nnx.relu(convolution(x))
+        for layer in self.convolutions:
+            x = nnx.relu(layer(x))
             x = nnx.max_pool(x, (2, 2), strides=(2, 2))  # type: ignore[no-untyped-call]
         return self.head(x)
 
@@ -83,7 +87,7 @@ class _Block(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> None:
         def convolution(a: int, kernel: int, step: int) -> nnx.Conv:
-            return nnx.Conv(a, outputs, (kernel, kernel), step, use_bias=False, rngs=rngs)
+            return _Convolution(a, outputs, (kernel, kernel), step, use_bias=False, rngs=rngs)
 
         def norm() -> nnx.GroupNorm:
             return nnx.GroupNorm(outputs, num_groups=min(32, outputs // 2), rngs=rngs)
@@ -103,7 +107,7 @@ class ResNet18(nnx.Module):
     """ResNet-18 for small images, with group norm, which does not mix the samples of a batch."""
 
     def __init__(self, shape: Shape, classes: int, *, rngs: nnx.Rngs) -> None:
-        self.stem = nnx.Conv(shape[2], 64, (3, 3), use_bias=False, rngs=rngs)
+        self.stem = _Convolution(shape[2], 64, (3, 3), use_bias=False, rngs=rngs)
         self.norm = nnx.GroupNorm(64, num_groups=32, rngs=rngs)
         blocks, inputs = [], 64
         for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
@@ -163,7 +167,9 @@ class VisionTransformer(nnx.Module):
                 f"images of {shape[0]} x {shape[1]} pixels: sides must be multiples of {patch}"
             )
         count = (shape[0] // patch) * (shape[1] // patch)
-        self.patches = nnx.Conv(shape[2], width, (patch, patch), patch, padding="VALID", rngs=rngs)
+        self.patches = _Convolution(
+            shape[2], width, (patch, patch), patch, padding="VALID", rngs=rngs
+        )
         self.places = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, count, width)))
         self.layers = nnx.List([_Layer(width, heads, rank, rngs=rngs) for _ in range(layers)])
         self.norm = nnx.LayerNorm(width, rngs=rngs)

@@ -204,6 +204,15 @@ def reopen(
     return RunFolder(path=target, config=told)
 
 
+def setting_in(path: str | os.PathLike[str], name: str) -> Any:
+    """One of the settings that a run has begun with; None where it cannot be read."""
+    try:
+        told = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
+        return told["settings"][name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def design_in(folder: RunFolder) -> Allocation:
     """The design that a run has begun with."""
     return design_of(folder.config["design"])

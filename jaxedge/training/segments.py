@@ -18,7 +18,9 @@ from jax import Array
 
 from jaxedge.scenario import Scenario
 from jaxedge.training import measuring, stages
+from jaxedge.training.convolutions import check_convolution, computed_as
 from jaxedge.training.courses import Course, Leg
+from jaxedge.training.strategies import CHUNK, check_strategy
 from jaxedge.training.tasks import Task
 
 
@@ -36,14 +38,20 @@ class Settings:
     """Gradient steps of a device in a round; the bounds are proven for 1."""
     gradient_norm: bool = False
     """Measure ‖∇F‖² of the devices' whole data too, which the bounds speak of."""
-    chunk: int | None = None
-    """Devices computed side by side, by default all."""
+    strategy: str = "vmap"
+    """How the devices' steps are computed, one of `strategies.STRATEGIES`."""
+    chunk: int = CHUNK
+    """Devices side by side where they are computed in chunks."""
+    convolution: str = "direct"
+    """How convolutions are computed in both stages, one of `convolutions.CONVOLUTIONS`."""
 
     def __post_init__(self) -> None:
         for name in ("every", "segment", "local_steps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} = {value!r}: must be a whole number >= 1")
+        check_strategy(self.strategy, self.chunk, self.local_steps)
+        check_convolution(self.convolution)
 
 
 def usual_every(test_samples: int) -> int:
@@ -60,11 +68,18 @@ def _batch(leg: Leg) -> np.ndarray:
     return np.asarray(part.batch).astype(np.int32)
 
 
+def width(course: Course, *, fine_tuning: bool) -> int:
+    """The largest batch of a stage in samples; 1 where it has no rounds."""
+    legs = [leg for leg in course.legs if leg.fine_tuning == fine_tuning]
+    return max((int(np.max(_batch(leg))) for leg in legs), default=1)
+
+
 class Segments:
     """The compiled segments of a run: one program for each stage, and one that measures."""
 
     def __init__(self, task: Task, scenario: Scenario, course: Course, settings: Settings) -> None:
         self.task, self.settings = task, settings
+        self._trained = dataclasses.replace(task, loss=computed_as(settings.convolution, task.loss))
         self.blocks = -(-settings.segment // settings.every)
         learning = scenario.learning
         self.rates = (
@@ -79,13 +94,7 @@ class Segments:
         }
         key = jax.random.key(settings.seed)
         self.keys = [jax.random.fold_in(key, number) for number in (1, 2)]
-        self.widths = [
-            max(
-                (int(np.max(_batch(leg))) for leg in course.legs if leg.fine_tuning == fine),
-                default=1,
-            )
-            for fine in (False, True)
-        ]
+        self.widths = [width(course, fine_tuning=fine) for fine in (False, True)]
         self.measure = jax.jit(self._measured)
 
     def _measured(self, weights: Any, data: Any) -> dict[str, Array]:
@@ -112,7 +121,7 @@ class Segments:
     @functools.cached_property
     def _finetune(self) -> Callable[..., tuple[Any, Any]]:
         def stage(weights: Any, data: Any, key: Array, batch: Array, **cut: Any) -> Any:
-            task = self.task
+            task = self._trained
             tuned, seen = stages.finetune(
                 task.tuned_loss(weights),
                 task.tuned_of(weights),
@@ -123,6 +132,7 @@ class Segments:
                 rate=self.rates[1],
                 key=key,
                 local_steps=self.settings.local_steps,
+                strategy=self.settings.strategy,
                 chunk=self.settings.chunk,
                 **cut,
             )
@@ -134,7 +144,7 @@ class Segments:
     def _pretrain(self) -> Callable[..., tuple[Any, Any]]:
         def stage(weights: Any, data: Any, key: Array, batch: Array, **cut: Any) -> Any:
             return stages.pretrain(
-                self.task.loss,
+                self._trained.loss,
                 weights,
                 data["server"],
                 batch=batch,

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.training.strategies import CHUNK, check_strategy, weighted_sum
+
 Params = TypeVar("Params")
 Loss = Callable[[Any, Array, Array], Array]
 """(weights, x (n, ...), y (n,)) -> (n,) losses of the samples."""
@@ -179,7 +181,8 @@ def finetune(
     key: Array,
     start: ArrayLike = 0,
     local_steps: int = 1,
-    chunk: int | None = None,
+    strategy: str = "vmap",
+    chunk: int = CHUNK,
     observe: Observe = nothing,
 ) -> tuple[Params, Any]:
     """Federated rounds: every device steps on its own batches, the server averages by weight.
@@ -197,13 +200,18 @@ def finetune(
         key: of the whole stage, as in `pretrain`.
         start: the first round of this call.
         local_steps: gradient steps of a device in a round; the bounds are proven for 1.
-        chunk: devices computed side by side, by default all; 1 is a plain loop.
+        strategy: how the devices are computed, one of `strategies.STRATEGIES`.
+        chunk: devices side by side where they are computed in chunks.
         observe: what to keep of the weights before each round.
 
     Returns:
         The weights, and what was observed with a leading axis (length,).
     """
-    count = len(batch)
+    check_strategy(strategy, chunk, local_steps)
+    owners = jnp.arange(len(batch))
+
+    def draws_of(number: Array) -> Array:
+        return jax.random.split(jax.random.fold_in(key, number), len(batch))
 
     def local_change(shared: Params, owner: Array, draw: Array) -> Params:
         def step(own: Params, number: Array) -> tuple[Params, None]:
@@ -212,18 +220,34 @@ def finetune(
             return _moved(own, gradient, rate), None
 
         end, _ = jax.lax.scan(step, shared, jnp.arange(local_steps))
-        share = weights[owner]
-        change: Params = jax.tree.map(lambda w, v: share.astype(w.dtype) * (v - w), shared, end)
+        change: Params = jax.tree.map(lambda w, v: v - w, shared, end)
         return change
 
     def step(shared: Params, number: Array) -> Params:
-        draws = jax.random.split(jax.random.fold_in(key, number), count)
-        changes = jax.lax.map(
+        change = weighted_sum(
             lambda each: local_change(shared, *each),
-            (jnp.arange(count), draws),
-            batch_size=count if chunk is None else chunk,
+            (owners, draws_of(number)),
+            weights,
+            strategy=strategy,
+            chunk=chunk,
         )
-        new: Params = jax.tree.map(lambda w, c: w + c.sum(axis=0), shared, changes)
+        new: Params = jax.tree.map(jnp.add, shared, change)
         return new
 
+    def pooled_step(shared: Params, number: Array) -> Params:
+        keys = jax.vmap(lambda draw: jax.random.fold_in(draw, 0))(draws_of(number))
+        index, chosen = jax.vmap(lambda k, b, own: drawn(data, k, b, width, own))(
+            owners, batch, keys
+        )
+        share = jnp.where(chosen, (weights / batch)[:, None], 0).ravel()
+        index, chosen = index.ravel(), chosen.ravel()
+
+        def weighted(own: Params) -> Array:
+            losses = loss(own, data.x[index], data.y[index])
+            return jnp.sum(jnp.where(chosen, share.astype(losses.dtype) * losses, 0))
+
+        return _moved(shared, jax.grad(weighted)(shared), rate)
+
+    if strategy == "pooled":
+        step = pooled_step
     return _rounds(step, params, rounds, start, length, observe)

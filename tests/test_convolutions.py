@@ -1,0 +1,69 @@
+"""Unfolded convolutions are convolutions, for images and gradients alike."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxedge.training.convolutions import computed_as, convolution, unfolded_convolution
+from jaxedge.training.models import model, trainable
+
+ORDER = ("NHWC", "HWIO", "NHWC")
+RNG = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+def test_products_of_unfolded_images_are_the_convolution(strides, padding, dilation):
+    x, kernel = RNG.normal(size=(2, 8, 7, 3)), RNG.normal(size=(3, 2, 3, 4))
+
+    def direct(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=ORDER
+        )
+
+    def unfolded(x, kernel):
+        return unfolded_convolution(x, kernel, strides, padding, dilation)
+
+    one, back = jax.vjp(direct, x, kernel)
+    two, back_too = jax.vjp(unfolded, x, kernel)
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
+    towards = RNG.normal(size=one.shape)
+    for a, b in zip(back(towards), back_too(towards), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def primitives(function, *args):
+    return str(jax.make_jaxpr(function)(*args))
+
+
+@pytest.mark.parametrize("name", ["lenet5", "vit"])
+def test_models_compute_their_convolutions_as_told(name):
+    with jax.numpy_rank_promotion("allow"):
+        weights, loss, _ = trainable(model(name, (8, 8, 1), 10))
+        x, y = jnp.asarray(RNG.random((2, 8, 8, 1)), "float32"), jnp.array([0, 1])
+        assert "conv_general_dilated" in primitives(loss, weights, x, y)
+        unfolded = computed_as("im2col", loss)
+        assert "conv_general_dilated" not in primitives(unfolded, weights, x, y)
+        if name == "lenet5":
+            one, two = loss(weights, x, y), unfolded(weights, x, y)
+            np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+        assert "conv_general_dilated" in primitives(loss, weights, x, y)
+
+
+@pytest.mark.parametrize("more", [{"feature_group_count": 2}, {"lhs_dilation": (2, 1)}])
+def test_what_cannot_be_unfolded_is_computed_directly(more):
+    groups = more.get("feature_group_count", 1)
+    x, kernel = RNG.normal(size=(1, 5, 5, 4)), RNG.normal(size=(3, 3, 4 // groups, 2))
+
+    def run(x, kernel):
+        return convolution(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=ORDER, **more)
+
+    found = computed_as("im2col", run)(x, kernel)
+    np.testing.assert_array_equal(found, run(x, kernel))
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="convolution = 'fft': must be one of direct, im2col"):
+        computed_as("fft", lambda: None)
