@@ -2,9 +2,8 @@
 
 Usage: python benchmarks/study.py [--smallest] [--publish] [--store DIR] [--resume] ...
 
---smallest is --quick without the questions that need other programs compiled. Other options are
-those of `jaxedge study`; without --store a temporary folder is used. --publish puts the page and
-small figures (of fewer colours) into docs/.
+--smallest is --quick. Other options are those of `jaxedge study`; without --store a temporary
+folder is used. --publish puts the page and small figures (of fewer colours) into docs/.
 """
 
 from __future__ import annotations
@@ -18,12 +17,9 @@ from PIL import Image
 
 from jaxedge.cli import main as jaxedge
 from jaxedge.study.folder import FIGURES, PAGE
-from jaxedge.study.questions import QUESTIONS
 
 DOCS = Path(__file__).parents[1] / "docs"
 COLOURS = 128
-LONG = ("devices", "model-size")
-"""Questions with other shapes, each of which takes as long to compile as the rest to run."""
 
 
 def publish(store: Path) -> None:
@@ -35,19 +31,12 @@ def publish(store: Path) -> None:
             few.save(DOCS / "figures" / figure.name, optimize=True)
 
 
-def given() -> list[str]:
-    """The options of the command."""
-    options = [item for item in sys.argv[1:] if item not in ("--publish", "--smallest")]
-    if "--smallest" in sys.argv:
-        options += ["--quick", *(f"--only={name}" for name in QUESTIONS if name not in LONG)]
-    return options
-
-
 def main() -> int:
     if "--help" in sys.argv:
         print(__doc__)
         return 0
-    options = given()
+    names = {"--smallest": "--quick"}
+    options = [names.get(item, item) for item in sys.argv[1:] if item != "--publish"]
     with tempfile.TemporaryDirectory() as folder:
         if "--store" not in options:
             options += ["--store", str(Path(folder) / "study")]

@@ -252,6 +252,15 @@ def test_the_page_has_findings_figures_and_whose_formulas_they_are(quickly, tmp_
     assert "jaxedge study --quick --store study" in text
 
 
+def test_the_quick_size_leaves_out_what_is_long_to_compile(quickly, tmp_path, monkeypatch):
+    made, _ = quickly
+    left_out = {"devices": dataclasses.replace(made["growth"], name="devices")}
+    monkeypatch.setattr(running, "QUESTIONS", {**made, **left_out})
+    assert not running.run(tmp_path / "study", "quick").has("devices")
+    assert set(SIZES["quick"].without) < set(QUESTIONS)
+    assert not SIZES["full"].without
+
+
 def test_some_questions_alone(quickly, tmp_path):
     found = running.run(tmp_path / "study", "quick", only=["phase"])
     assert {path.stem for path in found.data("x").parent.iterdir()} == {"constants", "phase"}

@@ -40,14 +40,16 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
     parser.add_argument(
-        "--quick", action="store_true", help="few points, channels and runs: minutes"
+        "--quick",
+        action="store_true",
+        help="few points, channels and runs, without devices and model-size: a minute or two",
     )
     parser.add_argument(
         "--only",
         metavar="NAME",
         action="append",
         default=[],
-        help="answer this question alone; may be repeated",
+        help="answer this question alone, a figure's name; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON, alone")
 

@@ -32,7 +32,7 @@ def run(
     Args:
         path: of the folder.
         size: one of `SIZES`.
-        only: names of questions; all where there is none.
+        only: names of questions; without any, all but those that the size leaves out.
         resume: go on with the folder; finished parts are kept as they are.
         progress: called with (text, fraction).
 
@@ -43,7 +43,8 @@ def run(
         ValueError: if a name is not known, or the folder is of another study or cannot be written.
     """
     own = SIZES[choice("size", size, SIZES)]
-    names = [choice("question", name, QUESTIONS) for name in only] or list(QUESTIONS)
+    names = [choice("question", name, QUESTIONS) for name in only]
+    names = names or [name for name in QUESTIONS if name not in own.without]
     folder = opened(path, configuration(size, own), resume=resume)
     if not folder.has(CONSTANTS):
         folder.keep(CONSTANTS, measured(own, _told(progress, "constants", 0.0)))

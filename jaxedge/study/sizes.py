@@ -29,6 +29,8 @@ class Size:
     """Points a side of the map whose designs are trained."""
     every: int
     """Rounds between two measurements of convergence."""
+    without: tuple[str, ...] = ()
+    """Questions that are left out unless they are named."""
 
     def thinned(self, values: Sequence[T]) -> list[T]:
         """So many of an axis' values, as evenly as can be: from end to end, or two from the middle.
@@ -42,6 +44,15 @@ class Size:
 
 SIZES = {
     "full": Size(points=6, draws=40, trained=8, trial_rounds=300, grid=80, surface=8, every=10),
-    "quick": Size(points=2, draws=4, trained=1, trial_rounds=300, grid=24, surface=3, every=25),
+    "quick": Size(
+        points=2,
+        draws=4,
+        trained=1,
+        trial_rounds=300,
+        grid=24,
+        surface=3,
+        every=25,
+        without=("devices", "model-size"),  # other shapes: as long to compile as all others to run
+    ),
 }
 """By name, the default first."""
