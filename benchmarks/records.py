@@ -27,7 +27,7 @@ from jaxedge.chunks import cores
 FOLDER = pathlib.Path(__file__).parent / "records"
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax")
-PEERS = ("casadi", "clarabel", "cvxpy", "moreau", "pyscipopt")
+PEERS = ("casadi", "clarabel", "cvxpy", "moreau", "pyscipopt", "torch", "pfl")
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
