@@ -40,8 +40,9 @@ _WARM_STEPS = (0, 8, 10)
 _BLOCK = 1 << 14
 """Programs whose paths are kept at a time."""
 
-_LANES = 64
-"""Programs side by side in the solvers of small matrices (`benchmarks/solvers.py`)."""
+_LANES = {"interior-point": 8, "augmented-lagrangian": 64}
+"""Programs side by side in a solver's loops, where each waits for the slowest of them
+(`benchmarks/solvers.py`)."""
 
 _Tree = TypeVar("_Tree")
 
@@ -125,7 +126,7 @@ def _judged(solver: str) -> Callable[[Program], Relaxed]:
         # Its grids are batches of loops, which lanes do not know.
         return jax.jit(jax.vmap(lambda p: judge(p, *find_by_approximation(p))))
 
-    return jax.jit(map_lanes(found, width=_LANES))
+    return jax.jit(map_lanes(found, width=_LANES[solver]))
 
 
 def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | None = None) -> State:

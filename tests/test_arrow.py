@@ -10,6 +10,7 @@ from jaxedge.solvers.arrow import (
     Rows,
     Terms,
     Variables,
+    curvature_along,
     differentiate,
     newton_matrix,
     pull_back,
@@ -142,6 +143,13 @@ def test_derivatives_of_a_curved_problem_are_those_of_the_whole():
     np.testing.assert_allclose(gradient, jax.grad(_lagrangian)(flat), atol=1e-13)
     change = _join(push_forward(d, _apart(direction)))
     np.testing.assert_allclose(change, jax.jvp(_rows, (flat,), (direction,))[1], atol=1e-13)
+
+
+def test_curvature_along_a_direction_is_the_lagrangians_hessian_times_it():
+    d = differentiate(CURVED, PARAMS, OWN, AT, WEIGHTS)
+    step = jax.tree.map(lambda x: jnp.cos(3 * x), AT)
+    expected = jax.hessian(_lagrangian)(_join(AT)) @ _join(step)
+    np.testing.assert_allclose(_join(curvature_along(d, step)), expected, atol=1e-12)
 
 
 def test_newtons_matrix_is_the_lagrangians_hessian_with_its_rows():

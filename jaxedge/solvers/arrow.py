@@ -205,6 +205,16 @@ def push_forward(d: Derivatives, step: Variables) -> Rows:
     return Rows(coupling, own[1 + m :], each[:, 1 + m :])
 
 
+def curvature_along(d: Derivatives, step: Variables) -> Variables:
+    """The Lagrangian's Hessian times a direction."""
+    size = d.view.shape[0]
+    seen = sum_product(d.view, step.shared)
+    seen = jnp.broadcast_to(seen, (step.blocks.shape[0], *seen.shape))
+    each = sum_product(d.block_hessians, jnp.concatenate([seen, step.blocks], axis=1))
+    pulled = transposed_product(d.view, jnp.sum(each[:, :size], axis=0))
+    return Variables(sum_product(d.hessian, step.shared) + pulled, each[:, size:])
+
+
 def newton_matrix(d: Derivatives, stiffness: Rows) -> ArrowMatrix:
     """Newton's matrix with the shared and local rows eliminated.
 

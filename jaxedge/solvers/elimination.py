@@ -8,8 +8,7 @@ a batch stays elementwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +46,26 @@ def factorise(matrix: Array, negative: int = 0) -> Ldl:
         matrix: symmetric; its last ``negative`` pivots should be negative, the others positive.
         negative: how many. A pivot of the wrong sign, or lost in rounding, is replaced.
     """
-    size, index = matrix.shape[0], jnp.arange(matrix.shape[0])
+    size = matrix.shape[0]
     epsilon = jnp.finfo(matrix.dtype).eps
     floor = epsilon * jnp.abs(jnp.diagonal(matrix)) + jnp.finfo(matrix.dtype).tiny
+    if size > _UNROLLED:
+        return _factorise_in_a_loop(matrix, floor, negative)
+    columns, pivots = [], []
+    for j in range(size):
+        pivot = jnp.maximum(jnp.abs(matrix[0, 0]), floor[j])
+        pivot = -pivot if j >= size - negative else pivot
+        column = matrix[0, 1:] / pivot
+        matrix = matrix[1:, 1:] - matrix[0, 1:, None] * column[None, :]
+        columns.append(jnp.concatenate([jnp.zeros(j + 1, matrix.dtype), column]))
+        pivots.append(pivot)
+    return Ldl(jnp.stack(columns), jnp.stack(pivots))
 
-    def eliminate(j: Any, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+
+def _factorise_in_a_loop(matrix: Array, floor: Array, negative: int) -> Ldl:
+    size, index = matrix.shape[0], jnp.arange(matrix.shape[0])
+
+    def eliminate(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         matrix, columns, pivots = carry
         here = index == j
         row = _pick(matrix, here)
@@ -62,36 +76,44 @@ def factorise(matrix: Array, negative: int = 0) -> Ldl:
         columns = jnp.where(here[:, None], column[None, :], columns)
         return matrix, columns, jnp.where(here, pivot, pivots)
 
-    _, columns, pivots = _loop(size, eliminate, (matrix, jnp.zeros_like(matrix), floor))
+    start = matrix, jnp.zeros_like(matrix), floor
+    _, columns, pivots = jax.lax.fori_loop(0, size, eliminate, start)
     return Ldl(columns, pivots)
 
 
 def substitute(factor: Ldl, right: Array) -> Array:
     """Solve for a right-hand side (n,)."""
+    size = right.shape[0]
+    if size > _UNROLLED:
+        return _substitute_in_a_loop(factor, right)
+    steps = []
+    for j in range(size):
+        steps.append(right[0] / factor.pivots[j])
+        right = right[1:] - factor.columns[j, j + 1 :] * right[0]
+    found = jnp.zeros(0, right.dtype)
+    for j in reversed(range(size)):
+        own = steps[j] - jnp.sum(factor.columns[j, j + 1 :] * found)
+        found = jnp.concatenate([own[None], found])
+    return found
+
+
+def _substitute_in_a_loop(factor: Ldl, right: Array) -> Array:
     size, index = right.shape[0], jnp.arange(right.shape[0])
 
-    def forward(j: Any, x: Array) -> Array:
+    def forward(j: Array, x: Array) -> Array:
         here = index == j
         return x - _pick(factor.columns, here) * _pick(x, here)
 
-    def backward(i: Any, x: Array) -> Array:
+    def backward(i: Array, x: Array) -> Array:
         here = index == size - 1 - i
         return jnp.where(here, x - jnp.sum(_pick(factor.columns, here) * x), x)
 
-    right = _loop(size, forward, right) / factor.pivots
-    return _loop(size, backward, right)
+    right = jax.lax.fori_loop(0, size, forward, right) / factor.pivots
+    return jax.lax.fori_loop(0, size, backward, right)
 
 
-_UNROLLED = 4
+_UNROLLED = 12
 """Largest matrix whose elimination is written out."""
-
-
-def _loop(size: int, body: Callable[[Any, Any], Any], start: Any) -> Any:
-    if size > _UNROLLED:
-        return jax.lax.fori_loop(0, size, body, start)
-    for j in range(size):
-        start = body(j, start)
-    return start
 
 
 def _pick(x: Array, here: Array) -> Array:

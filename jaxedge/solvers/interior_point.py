@@ -25,6 +25,7 @@ from jaxedge.solvers.arrow import (
     Derivatives,
     Rows,
     Variables,
+    curvature_along,
     differentiate,
     evaluate,
     newton_matrix,
@@ -91,11 +92,9 @@ class _Iterate(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """An iterate and how good it is."""
+    """How good an iterate is."""
 
-    here: _Iterate
     objective: Array
-    residuals: Rows
     gradient: Variables
     error: Array
     """() norm of the residuals."""
@@ -104,16 +103,21 @@ class _Found(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Where the method stands, the iterate to be looked at next, and the best one met."""
+    """Where the method stands, the direction from there, and the best iterate met.
 
-    now: _Found
-    derivatives: Derivatives
-    best: _Found
+    A step that is not taken leaves all of it but the reach, so that derivatives are not kept.
+    """
+
+    here: _Iterate
+    merit: Array
+    step: _Iterate
+    reach: Array
+    """() longest share of the step that is tried."""
+    best: _Iterate
+    score: Array
+    """() of the best: what the tolerance is compared with."""
     stalled: Array
     """() steps since the best."""
-    trial: _Iterate
-    reach: Array
-    """() longest step that is tried."""
     steps: Array
 
 
@@ -142,41 +146,41 @@ def solve(
     packed = params, scales
     packed_blocks = block_params, scales.variables.blocks, scales.rows.blocks
 
-    def look(s: _State) -> _State:
-        """Take the trial if it is fit, else shorten the reach."""
-        d = differentiate(scaled, packed, packed_blocks, s.trial.at, s.trial.multipliers)
-        found = _assess(s.trial, d)
-        fit = jnp.isfinite(found.error) & (found.error <= rules.growth * _merit(s.now))
-        reach = jnp.where(fit, jnp.minimum(2 * s.reach, 1.0), 0.25 * s.reach)
-        now, d = _either(fit, (found, d), (s.now, s.derivatives))
-        better = _score(now) < _score(s.best)
-        stalled = jnp.where(better, 0, s.stalled + 1)
-        best = _either(better, now, s.best)
-        return s._replace(now=now, derivatives=d, best=best, stalled=stalled, reach=reach)
+    def known(here: _Iterate) -> tuple[Derivatives, _Found]:
+        d = differentiate(scaled, packed, packed_blocks, here.at, here.multipliers)
+        return d, _assess(here, d)
 
     def advance(s: _State) -> _State:
-        s = look(s)
-        return s._replace(trial=_next(s, rules), steps=s.steps + 1)
+        """Try the step; what is fit is taken, and else the next is shorter."""
+        length = jnp.minimum(jnp.minimum(rules.fraction * _room(s.here, s.step), 1.0), s.reach)
+        trial: _Iterate = jax.tree.map(lambda x, dx: x + length * dx, s.here, s.step)
+        d, found = known(trial)
+        merit, score = jnp.maximum(found.error, found.barrier), _score(found, trial)
+        fit = jnp.isfinite(found.error) & (found.error <= rules.growth * s.merit)
+        better = fit & (score < s.score)
+        here, step, merit = _either(
+            fit, (trial, _direction(trial, d, found, rules), merit), (s.here, s.step, s.merit)
+        )
+        best, score = _either(better, (trial, score), (s.best, s.score))
+        reach = jnp.where(fit, jnp.minimum(2 * s.reach, 1.0), 0.25 * s.reach)
+        stalled = jnp.where(better, 0, s.stalled + 1)
+        return _State(here, merit, step, reach, best, score, stalled, s.steps + 1)
 
     def alive(s: _State) -> Array:
         trying = (s.steps <= rules.max_steps) & (s.stalled < rules.patience)
-        return trying & (_score(s.best) > rules.tolerance)
+        return trying & (s.score > rules.tolerance)
 
     residuals = evaluate(problem, params, block_params, start)[1]
     first = _first(jax.tree.map(jnp.divide, residuals, scales.rows), start, scales, rules)
-    begun = _blank(
-        lambda: differentiate(scaled, packed, packed_blocks, first.at, first.multipliers), first
-    )
-    return _unscaled(jax.lax.while_loop(alive, advance, begun), scales, rules)
+    end = jax.lax.while_loop(alive, advance, _begun(first))
+    return _unscaled(end, *known(end.best), scales, rules)
 
 
-def _blank(derivatives: Any, first: _Iterate) -> _State:
-    """The state before anything is known but the first trial; any finite one is fit."""
-    shapes = jax.eval_shape(derivatives)
-    d: Derivatives = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    infinity, none = jnp.full_like(d.objective, jnp.inf), jnp.zeros((), int)
-    nothing = _Found(first, d.objective, d.residuals, first.at, infinity, infinity)
-    return _State(nothing, d, nothing, none, first, jnp.ones_like(d.objective), none)
+def _begun(first: _Iterate) -> _State:
+    """The state whose next trial is the first iterate; any finite one is fit."""
+    one = jnp.ones_like(first.at.shared[0])
+    infinity, none, nowhere = jnp.inf * one, jnp.zeros((), int), jax.tree.map(jnp.zeros_like, first)
+    return _State(first, infinity, nowhere, one, first, infinity, none, none)
 
 
 def _either(first: Array, a: Any, b: Any) -> Any:
@@ -196,12 +200,7 @@ def _assess(here: _Iterate, d: Derivatives) -> _Found:
     unmet = jax.tree.map(jnp.add, d.residuals, here.slacks)
     error = jnp.maximum(_largest(gradient), _largest(unmet))
     products = jax.tree.map(jnp.multiply, here.slacks, here.multipliers)
-    barrier = _total(products) / _count(products)
-    return _Found(here, d.objective, d.residuals, gradient, error, barrier)
-
-
-def _merit(found: _Found) -> Array:
-    return jnp.maximum(found.error, found.barrier)
+    return _Found(d.objective, gradient, error, _total(products) / _count(products))
 
 
 def _size(found: _Found) -> Array:
@@ -209,44 +208,32 @@ def _size(found: _Found) -> Array:
     return jnp.maximum(jnp.abs(found.objective), _LEAST_OBJECTIVE)
 
 
-def _score(found: _Found) -> Array:
-    """What the tolerance is compared with."""
-    gap = found.barrier * _count(found.here.slacks)
+def _score(found: _Found, here: _Iterate) -> Array:
+    gap = found.barrier * _count(here.slacks)
     return jnp.maximum(found.error, gap) / _size(found)
 
 
-def _next(s: _State, rules: InteriorPoint) -> _Iterate:
-    """The iterate after a step along Mehrotra's direction."""
-    step = _direction(s, rules)
-    length = jnp.minimum(jnp.minimum(rules.fraction * _room(s.now.here, step), 1.0), s.reach)
-    moved: _Iterate = jax.tree.map(lambda x, dx: x + length * dx, s.now.here, step)
-    return moved
-
-
-def _direction(s: _State, rules: InteriorPoint) -> _Iterate:
+def _direction(here: _Iterate, d: Derivatives, found: _Found, rules: InteriorPoint) -> _Iterate:
     """Mehrotra's predictor, then the corrector with its second-order term and centring."""
-    here = s.now.here
     stiffness = jax.tree.map(jnp.divide, here.multipliers, here.slacks)
-    matrix = newton_matrix(s.derivatives, stiffness)
-    factor = factorise_arrow(matrix, here.slacks.coupling.shape[0])
+    factor = factorise_arrow(newton_matrix(d, stiffness), here.slacks.coupling.shape[0])
     products = jax.tree.map(jnp.multiply, here.slacks, here.multipliers)
-    ahead = _newton(s, factor, products)
+    ahead = _newton(here, d, factor, products)
     length = _room(here, ahead)
     reached: _Iterate = jax.tree.map(lambda x, dx: x + length * dx, here, ahead)
     left = _total(jax.tree.map(jnp.multiply, reached.slacks, reached.multipliers))
     share = jnp.clip(left / _total(products), 0.0, 1.0)
     # A barrier far below the residuals would only spoil Newton's matrix.
-    least = 0.1 * rules.tolerance * _size(s.now) / _count(products)
-    target = jnp.maximum(jnp.maximum(share**3, 1e-4) * s.now.barrier, least)
+    least = 0.1 * rules.tolerance * _size(found) / _count(products)
+    target = jnp.maximum(jnp.maximum(share**3, 1e-4) * found.barrier, least)
     bends = jax.tree.map(jnp.multiply, ahead.slacks, ahead.multipliers)
-    return _newton(
-        s, factor, jax.tree.map(lambda p, b: p + length**2 * b - target, products, bends)
-    )
+    aims = jax.tree.map(lambda p, b: p + length**2 * b - target, products, bends)
+    return _refined(here, d, factor, _newton(here, d, factor, aims))
 
 
-def _newton(s: _State, factor: ArrowFactor, products: Rows) -> _Iterate:
+def _newton(here: _Iterate, d: Derivatives, factor: ArrowFactor, products: Rows) -> _Iterate:
     """Newton's direction that takes ``products`` off slack times multiplier."""
-    d, (at, t, z) = s.derivatives, s.now.here
+    at, t, z = here
     unmet = jax.tree.map(jnp.add, d.residuals, t)
     moved = jax.tree.map(lambda r, p, t, z: z + (z * r - p) / t, unmet, products, t, z)
     right = pull_back(d, moved._replace(coupling=z.coupling), jnp.ones_like(d.objective))
@@ -259,6 +246,23 @@ def _newton(s: _State, factor: ArrowFactor, products: Rows) -> _Iterate:
     slacks = jax.tree.map(lambda r, c: -r - c, unmet, change)
     multipliers = jax.tree.map(lambda p, dt, t, z: -(p + z * dt) / t, products, slacks, t, z)
     return _Iterate(step, slacks, multipliers)
+
+
+def _refined(here: _Iterate, d: Derivatives, factor: ArrowFactor, step: _Iterate) -> _Iterate:
+    """A direction less what the elimination's rounding has left of stationarity.
+
+    Near the answer multiplier over slack is huge, and its digits push out the curvature's.
+    """
+    weights = jax.tree.map(jnp.add, here.multipliers, step.multipliers)
+    left = pull_back(d, weights, jnp.ones_like(d.objective))
+    right: Variables = jax.tree.map(lambda a, b: -a - b, left, curvature_along(d, step.at))
+    count, rows = here.at.shared.shape[0], jnp.zeros_like(here.slacks.coupling)
+    corner, blocks = substitute_arrow(factor, jnp.concatenate([right.shared, rows]), right.blocks)
+    change = Variables(corner[:count], blocks)
+    slacks = jax.tree.map(jnp.negative, push_forward(d, change))
+    multipliers = jax.tree.map(lambda dt, t, z: -z * dt / t, slacks, here.slacks, here.multipliers)
+    refined: _Iterate = jax.tree.map(jnp.add, step, _Iterate(change, slacks, multipliers))
+    return refined
 
 
 def _room(here: _Iterate, step: _Iterate) -> Array:
@@ -280,17 +284,18 @@ def _count(tree: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def _unscaled(s: _State, scales: Scales, rules: InteriorPoint) -> KktPoint:
-    best, f = s.best, scales.objective
-    solved, broken = _score(best) <= rules.tolerance, ~jnp.isfinite(best.error)
+def _unscaled(
+    end: _State, d: Derivatives, found: _Found, scales: Scales, rules: InteriorPoint
+) -> KktPoint:
+    f, best = scales.objective, end.best
+    solved, broken = end.score <= rules.tolerance, ~jnp.isfinite(end.score)
     outcome = jnp.where(broken, Outcome.BROKEN.value, Outcome.INACCURATE.value)
-    z = best.here.multipliers
     return KktPoint(
-        variables=jax.tree.map(jnp.multiply, best.here.at, scales.variables),
-        multipliers=jax.tree.map(lambda z, row: f * z / row, z, scales.rows),
-        objective=f * best.objective,
-        residuals=jax.tree.map(jnp.multiply, best.residuals, scales.rows),
-        gradient=jax.tree.map(lambda g, size: f * g / size, best.gradient, scales.variables),
+        variables=jax.tree.map(jnp.multiply, best.at, scales.variables),
+        multipliers=jax.tree.map(lambda z, row: f * z / row, best.multipliers, scales.rows),
+        objective=f * found.objective,
+        residuals=jax.tree.map(jnp.multiply, d.residuals, scales.rows),
+        gradient=jax.tree.map(lambda g, size: f * g / size, found.gradient, scales.variables),
         outcome=jnp.where(solved, Outcome.SOLVED.value, outcome),
-        steps=s.steps,
+        steps=end.steps,
     )
