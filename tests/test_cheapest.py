@@ -119,6 +119,7 @@ def plain_least_energy(program, m, n, b0, b):
 
 
 @pytest.mark.parametrize("variant", ["free", "fixed clocks", "fixed powers"])
+@pytest.mark.slow
 def test_equals_the_nested_search(variant):
     _, program, point = cases(2, variant)
     answer = solve(program, *point)

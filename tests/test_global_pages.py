@@ -55,6 +55,7 @@ True
     ],
     ids=["plots", "sweeps"],
 )
+@pytest.mark.slow
 def test_a_page_and_its_commands_run(tmp_path, monkeypatch, capsys, page, files, printed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAXEDGE_CACHE", "off")

@@ -139,6 +139,7 @@ def _found_and_judged(program):
     return solve_program(program), judge(program, interior_point_prices(program))
 
 
+@pytest.mark.slow
 def test_the_primal_optimum_is_that_of_the_dual_decomposition():
     programs = _programs(3, 64, 0.5)
     found, _ = _found_and_judged(programs)

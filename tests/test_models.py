@@ -41,6 +41,7 @@ def test_every_model_gives_a_logit_for_each_class(name):
         check_fits(outputs, weights, x, 7)
 
 
+@pytest.mark.slow
 def test_samples_of_a_batch_do_not_mix():
     """The stages mask samples out of a batch: no other sample's loss may notice."""
     x = np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
@@ -54,6 +55,7 @@ def test_samples_of_a_batch_do_not_mix():
         assert one[2] != two[2]
 
 
+@pytest.mark.slow
 def test_only_adapters_are_trained_and_uploaded():
     vit = model("vit", (8, 8, 1), 10)
     adapters, loss, _ = trainable(vit, of_kind=nnx.LoRAParam)

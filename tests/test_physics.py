@@ -89,6 +89,7 @@ def _bounds(answers):
     return np.array([np.inf if a.bound is None else a.bound for a in answers])
 
 
+@pytest.mark.slow
 def test_the_sample_has_feasible_and_infeasible_scenarios():
     feasible = np.isfinite(_bounds(plans()))
     assert 0.6 < feasible.mean() < 1.0

@@ -224,6 +224,7 @@ def _enumerated(program, finetuning_rounds, server_batch, device_batch):
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow
 def test_whole_designs_are_not_below_the_lower_bound(seed):
     """Brute force over all rounds and batches, each with the least energy."""
     scenario = _tiny(seed)

@@ -42,6 +42,7 @@ def in_a_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_text_runs_from_top_to_bottom(in_a_folder, capsys):
     names = {}
     for language, block in BLOCKS:

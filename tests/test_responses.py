@@ -114,6 +114,7 @@ def _least_sample_price(part, lam, nu, i):
     return _searched(lambda t: _plain_cost(zero, lam, nu, i, 1.0, t), float(part.min_time[i]), high)
 
 
+@pytest.mark.slow
 def test_computing_is_the_least_of_a_search():
     part, lam, nu = _computing()
     work = respond_computing(part, lam, nu)

@@ -127,6 +127,7 @@ train(task, SCENARIO, folder.course(SCENARIO), SETTINGS, begin=folder.latest(tas
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(task, whole, tmp_path):
     """A real process, ended by SIGKILL as soon as it has written two checkpoints."""
     folder = new_folder(tmp_path / "run")

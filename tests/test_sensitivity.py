@@ -116,6 +116,7 @@ def _both_modes(scenario, direction):
     return *jax.value_and_grad(optimal_bound)(scenario), slope
 
 
+@pytest.mark.slow
 def test_forward_is_reverse_under_jit_and_vmap(batch):
     scenarios, _, values, gradients = take((batch[0], *batch[1:]), np.arange(4))
     rng = np.random.default_rng(0)

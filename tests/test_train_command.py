@@ -48,6 +48,7 @@ SHORT = ["train", "scenario.toml", "--plan", "plan.json", "--model", "logistic"]
 SHORT += ["--every", "10", "--segment", "20"]
 
 
+@pytest.mark.slow
 def test_a_plan_becomes_a_run_folder(here, capsys):
     assert main([*SHORT, "--gradient-norm"]) == 0
     out, err = capsys.readouterr()
@@ -201,6 +202,7 @@ def test_bad_input_is_one_line_before_any_round(here, capsys, monkeypatch, name)
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_divergence_keeps_what_was_good_and_says_where(here, capsys):
     text = scenario_files.dumps(scenario())
     rate = "device_learning_rate = 0.1"
@@ -228,6 +230,7 @@ def test_an_infeasible_scenario_is_told_before_anything_is_made(here, capsys, mo
 
 
 @pytest.mark.usefixtures("without_figures")
+@pytest.mark.slow
 def test_without_a_plan_the_scenario_is_planned_and_resumed_without_planning(
     here, capsys, monkeypatch
 ):

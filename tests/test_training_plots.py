@@ -63,6 +63,7 @@ def test_nothing_measured_is_nothing_to_draw():
         plot_training(ROWS[:1])
 
 
+@pytest.mark.slow
 def test_who_has_what(tmp_path):
     counts = np.array([[3, 0], [1, 5], [2, 2]])
     figure = plot_partition(counts, tmp_path / "who.pdf")

@@ -112,7 +112,6 @@ class _State(NamedTuple):
     merit: Array
     step: _Iterate
     reach: Array
-    """() longest share of the step that is tried."""
     best: _Iterate
     score: Array
     """() of the best: what the tolerance is compared with."""

@@ -45,11 +45,11 @@ class Runs:
     accuracy: np.ndarray
     """(P, S) likewise."""
     gradient_norm_squared: np.ndarray
-    """(P, S) |grad F|^2 of the devices' whole data, at the end."""
+    """(P, S) ``|grad F|^2`` of the devices' whole data, at the end."""
     two_stage_average: np.ndarray
-    """(P, S) |grad F|^2 before the rounds, weighted by learning rate: of the two-stage bound."""
+    """(P, S) ``|grad F|^2`` before the rounds, weighted by learning rate: of the two-stage bound."""
     finetuning_average: np.ndarray
-    """(P, S) |grad F|^2 before the fine-tuning rounds; nan where there is none."""
+    """(P, S) ``|grad F|^2`` before the fine-tuning rounds; nan where there is none."""
     curves: list[list[Curve]]
     """[P][S]"""
 
@@ -272,7 +272,7 @@ def _told(
 
 
 def _averages(curve: Curve, run: _Run, rates: list[float]) -> tuple[float, float]:
-    """Of |grad F|^2 over both stages, weighted by learning rate, and over fine-tuning."""
+    """Of ``|grad F|^2`` over both stages, weighted by learning rate, and over fine-tuning."""
     standing = np.diff(curve["round"])
     before = curve["gradient_norm_squared"][:-1]
     fine = curve["fine_tuning"][1:]
