@@ -47,7 +47,7 @@ class Runs:
     gradient_norm_squared: np.ndarray
     """(P, S) ``|grad F|^2`` of the devices' whole data, at the end."""
     two_stage_average: np.ndarray
-    """(P, S) ``|grad F|^2`` before the rounds, weighted by learning rate: of the two-stage bound."""
+    """(P, S) ``|grad F|^2`` before the rounds, weighted by learning rate as in the bound."""
     finetuning_average: np.ndarray
     """(P, S) ``|grad F|^2`` before the fine-tuning rounds; nan where there is none."""
     curves: list[list[Curve]]
