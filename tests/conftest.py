@@ -43,6 +43,15 @@ def pytest_unconfigure():
         shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs():
+    """Linux gives a process 65,530 mappings, a few for each compiled program; then LLVM crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """The folder of reference answers."""
