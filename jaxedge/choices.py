@@ -1,4 +1,4 @@
-"""Names to choose from, and what is said of one that is not among them."""
+"""Names and whole numbers to choose from, and what is said of one that is not among them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ def choice(kind: str, name: str, known: Iterable[str]) -> str:
     if name in known:
         return name
     raise ValueError(unknown(kind, name, known))
+
+
+def check_whole(name: str, value: object, least: int = 1, *, unit: str = "") -> None:
+    """Make sure that a value is a whole number, no bool, of at least ``least``.
+
+    Raises:
+        ValueError: otherwise, with the name, the value and its unit.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        shown = f"{value!r} {unit}".rstrip()
+        raise ValueError(f"{name} = {shown}: must be a whole number >= {least}")
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxedge.choices import check_whole
 from jaxedge.sweeps import ledger, store
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.layout import Layout, layout_of
@@ -91,8 +92,7 @@ def prepared(
     """
     store.zarr()
     path = Path(store_path).absolute()
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk = {chunk!r}: must be a whole number >= 1")
+    check_whole("chunk", chunk)
     if resume and (path.exists() or not path.parent.is_dir()):
         chunk = store.check_same(path, sweep)
     else:

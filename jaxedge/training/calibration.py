@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxedge.choices import check_whole
 from jaxedge.interval_files import at_ends, intervals_text
 from jaxedge.scenario import Scenario
 from jaxedge.scenario_text import to_toml, to_tree
@@ -178,8 +179,7 @@ def _check(
     if not np.isfinite(lower_loss):
         raise ValueError(f"lower_loss = {lower_loss!r}: must be a finite number")
     for name, value, least in (("samples", samples, 2), ("bits_per_weight", bits_per_weight, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} = {value!r}: must be a whole number >= {least}")
+        check_whole(name, value, least)
 
 
 def _calibrated(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxedge.choices import check_whole
 from jaxedge.scenario import Scenario
 from jaxedge.training.measuring import all_finite
 from jaxedge.training.stages import finetune, pretrain
@@ -35,9 +36,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            value, least = getattr(self, item.name), 0 if item.name == "seed" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{item.name} = {value!r}: must be a whole number >= {least}")
+            check_whole(item.name, getattr(self, item.name), 0 if item.name == "seed" else 1)
         shortest = min(self.pretraining_rounds, self.finetuning_rounds)
         if self.intervals > shortest:
             raise ValueError(

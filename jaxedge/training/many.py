@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from jaxedge.allocation import Allocation
+from jaxedge.choices import check_whole
 from jaxedge.plan_files import check_runnable
 from jaxedge.scenario import Learning, Scenario
 from jaxedge.training.many_rounds import Block, Program, Shared, advanced, measured, shared_of
@@ -106,8 +107,7 @@ def train_many(
             an owner has, or the option that is not valid.
     """
     for name, value in (("every", every), ("lanes", lanes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} = {value!r}: must be a whole number >= 1")
+        check_whole(name, value)
     checked = [_checked(task, scenario, design, p) for p, design in enumerate(designs)]
     runs = [
         _Run(rounds=rounds, batch=batch, seed=int(seed))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.choices import check_whole
 from jaxedge.scenario import Scenario
 from jaxedge.training import measuring, stages
 from jaxedge.training.convolutions import check_convolution, computed_as
@@ -47,9 +48,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("every", "segment", "local_steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} = {value!r}: must be a whole number >= 1")
+            check_whole(name, getattr(self, name))
         check_strategy(self.strategy, self.chunk, self.local_steps)
         check_convolution(self.convolution)
 

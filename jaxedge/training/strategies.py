@@ -14,6 +14,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxedge.choices import check_whole
+
 Tree = TypeVar("Tree")
 
 STRATEGIES = ("vmap", "scan", "loop", "chunked", "sharded", "pooled")
@@ -34,8 +36,7 @@ def check_strategy(strategy: str, chunk: int, local_steps: int) -> None:
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}")
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk = {chunk!r} devices: must be a whole number >= 1")
+    check_whole("chunk", chunk, unit="devices")
     if strategy == "pooled" and local_steps != 1:
         raise ValueError(
             f"strategy = 'pooled' with local_steps = {local_steps}: pooled samples give the sum of "

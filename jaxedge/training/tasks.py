@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.choices import check_whole
 from jaxedge.training.dataset import Dataset, split
 from jaxedge.training.partitions import Partition, partition
 from jaxedge.training.shifts import shifted
@@ -182,8 +183,7 @@ def load_task(spec: TaskSpec, devices: int) -> Task:
         value = getattr(spec, name)
         if not 0 < value < 1:
             raise ValueError(f"{name} = {value!r}: must be a number between 0 and 1")
-    if isinstance(spec.seed, bool) or not isinstance(spec.seed, int) or spec.seed < 0:
-        raise ValueError(f"seed = {spec.seed!r}: must be a whole number >= 0")
+    check_whole("seed", spec.seed, 0)
     general, own = _cut(spec, devices)
     _check_alike(general, own)
     own = shifted(own, spec.shift, spec.strength, seed=spec.seed)
