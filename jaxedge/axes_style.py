@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -102,6 +102,18 @@ def edges(values: np.ndarray, *, log: bool) -> np.ndarray:
         inner = (middle[1:] + middle[:-1]) / 2
         found = np.concatenate([[2 * middle[0] - inner[0]], inner, [2 * middle[-1] - inner[-1]]])
     return np.exp(found) if log else found
+
+
+def legend_above(axes: Axes, *, left: float = 0.0, ncols: int = 2, **options: Any) -> None:
+    """Put the legend above the axes, from ``left`` in shares of their width."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(left, 1.0),
+        ncols=ncols,
+        frameon=False,
+        borderaxespad=0.2,
+        **options,
+    )
 
 
 def label_ends(

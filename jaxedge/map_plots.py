@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxedge.axes_style import across, edges, log_ticks, needs_log, shown, upwards
+from jaxedge.axes_style import across, edges, legend_above, log_ticks, needs_log, shown, upwards
 from jaxedge.figure_style import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 from jaxedge.quantities import percent
 from jaxedge.sweep_views import (
@@ -150,17 +150,7 @@ def _patch(name: str, colour: str | None) -> Patch:
 
 
 def _legend(axes: Axes, patches: list[Patch]) -> None:
-    axes.legend(
-        handles=patches,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=2,
-        frameon=False,
-        borderaxespad=0.2,
-        borderpad=0.2,
-        handlelength=1.4,
-        columnspacing=1.2,
-    )
+    legend_above(axes, handles=patches, borderpad=0.2, handlelength=1.4, columnspacing=1.2)
 
 
 def _name_region(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxedge.axes_style import across, log_ticks, needs_log, upwards
+from jaxedge.axes_style import across, legend_above, log_ticks, needs_log, upwards
 from jaxedge.figure_style import BLACK, GREY, new_figure
 from jaxedge.pareto import non_dominated, staircase
 from jaxedge.sweep_views import Scale, scale_of, spread_of
@@ -82,6 +82,4 @@ def _fronts(axes: Axes, best: np.ndarray, scale: Scale) -> None:
         front = staircase(best[best[:, 2] <= level, :2])
         name = f"any {label}" if share == 1.0 else f"{label} ≤ {level:.3g} {unit}".strip()
         axes.plot(front[:, 0], front[:, 1], dashes, color=BLACK, linewidth=0.7, label=name)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, borderaxespad=0.2
-    )
+    legend_above(axes)

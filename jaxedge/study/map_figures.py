@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxedge.axes_style import edges, log_ticks
+from jaxedge.axes_style import edges, legend_above, log_ticks
 from jaxedge.figure_style import BLACK, BLUE, COLUMN, VERMILION, new_figure
 from jaxedge.study import growth, phase, surface
 from jaxedge.study.scheme_figures import STYLES
@@ -138,15 +138,12 @@ def draw_phase(table: Table) -> Figure:
                 fontsize=7,
                 bbox={"facecolor": _REGIONS[code], "edgecolor": "none", "pad": 0.2},
             )
-    axes.legend(
+    legend_above(
+        axes,
         title=f"threshold in closed form, and by the optimiser at {phase.ENERGIES[1]:.0f} J",
         title_fontsize=7.5,
         alignment="left",
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
         ncols=4,
-        frameon=False,
-        borderaxespad=0.2,
         handlelength=2.2,
         columnspacing=1.2,
     )
@@ -202,14 +199,7 @@ def draw_surface(table: Table) -> Figure:
     axes.set_xlim(delay[0] / _ROOM, delay[-1] * _ROOM)
     axes.set_ylim(energy[0] / _ROOM, energy[-1] * _ROOM)
     axes.clabel(lines, fmt="%g %%", fontsize=7)
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.1, 1.0),
-        ncols=2,
-        frameon=False,
-        borderaxespad=0.2,
-        handletextpad=0.2,
-    )
+    legend_above(axes, left=-0.1, handletextpad=0.2)
     log_ticks(axes.xaxis, delay)
     log_ticks(axes.yaxis, energy)
     bar = figure.colorbar(filled, ax=axes, pad=0.02, aspect=18)
