@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxedge import presets
+from jaxedge import interval_files, presets
 from jaxedge.sampling import RESOURCE_BLOCK
 from jaxedge.scenario import Learning, Scenario
 from jaxedge.study.sizes import Size
@@ -40,13 +40,8 @@ WIDTHS = (8, 16, 32, 64, 128)
 _QUARTER = 90.0
 """Degrees of the strongest rotation."""
 
-CONSTANTS = (
-    "initial_gap",
-    "smoothness",
-    "discrepancy",
-    "server_variance",
-    "device_variance",
-)
+CONSTANTS = tuple(name for name in interval_files.CONSTANTS if name != "pl_constant")
+"""Of the two-stage bound."""
 
 
 def weights_of(width: int) -> int:
