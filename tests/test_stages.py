@@ -9,6 +9,7 @@ from jaxedge.training.stages import Samples, finetune, mean_gradient, pooled, pr
 
 RNG = np.random.default_rng(1)
 SIZES = np.array([5, 9, 2, 7])
+BATCH = [3, 9, 2, 1]
 WIDTH = 10
 RATE = 0.1
 
@@ -65,7 +66,7 @@ def run(begin, data, **changes):
     """Seven federated rounds."""
     settings = {
         "weights": jnp.asarray(SIZES / SIZES.sum()),
-        "batch": jnp.asarray([3, 9, 2, 1]),
+        "batch": jnp.asarray(BATCH),
         "width": WIDTH,
         "rate": RATE,
         "rounds": 7,
@@ -97,21 +98,25 @@ def test_full_batches_are_gradient_descent_on_all_the_data(start, data):
     assert_close(server, expected)
 
 
+def plain_rounds(begin, samples, local_steps, rounds):
+    """Federated averaging in NumPy, device after device."""
+    for number in range(rounds):
+        draws = jax.random.split(jax.random.fold_in(jax.random.key(5), number), 4)
+        new = {name: np.zeros_like(w) for name, w in begin.items()}
+        for k in range(4):
+            mine = begin
+            for step in range(local_steps):
+                some = drawn(samples, k, BATCH[k], jax.random.fold_in(draws[k], step))
+                mine = less(mine, plain_gradient(mine, *some))
+            new = {name: new[name] + SIZES[k] / SIZES.sum() * mine[name] for name in new}
+        begin = new
+    return begin
+
+
 @pytest.mark.parametrize("local_steps", [1, 3])
 def test_uneven_batches_are_the_loop_written_plainly(start, data, local_steps):
     found = run(start, data, local_steps=local_steps)
-    shared, batch = start, [3, 9, 2, 1]
-    for number in range(7):
-        draws = jax.random.split(jax.random.fold_in(jax.random.key(5), number), 4)
-        new = {name: np.zeros_like(w) for name, w in shared.items()}
-        for k in range(4):
-            mine = shared
-            for step in range(local_steps):
-                some = drawn(data, k, batch[k], jax.random.fold_in(draws[k], step))
-                mine = less(mine, plain_gradient(mine, *some))
-            new = {name: new[name] + SIZES[k] / SIZES.sum() * mine[name] for name in new}
-        shared = new
-    assert_close(found, shared)
+    assert_close(found, plain_rounds(start, data, local_steps, 7))
 
 
 def test_rounds_may_be_cut_anywhere(start, data):

@@ -20,27 +20,11 @@ from jaxedge.training.stages import finetune
 from jaxedge.training.strategies import STRATEGIES, check_strategy, weighted_sum
 from jaxedge.training.tasks import load_task
 from tests.short_runs import DEVICES, SPEC, design, scenario
-from tests.test_stages import RATE, SIZES, data, drawn, less, plain_gradient, softmax_loss, start
+from tests.test_stages import BATCH, RATE, SIZES, data, plain_rounds, softmax_loss, start
 
 assert data and start  # fixtures
 
-BATCH = [3, 9, 2, 1]
 WIDTH = 10
-
-
-def plain_rounds(begin, samples, local_steps, rounds):
-    """Federated averaging in NumPy, device after device."""
-    for number in range(rounds):
-        draws = jax.random.split(jax.random.fold_in(jax.random.key(5), number), 4)
-        new = {name: np.zeros_like(w) for name, w in begin.items()}
-        for k in range(4):
-            mine = begin
-            for step in range(local_steps):
-                some = drawn(samples, k, BATCH[k], jax.random.fold_in(draws[k], step))
-                mine = less(mine, plain_gradient(mine, *some))
-            new = {name: new[name] + SIZES[k] / SIZES.sum() * mine[name] for name in new}
-        begin = new
-    return begin
 
 
 @pytest.mark.parametrize("local_steps", [1, 3])
