@@ -50,7 +50,7 @@ class Setting:
     cohort: int = 50
     batch: int = 10
     rate: float = 0.01
-    """At 0.1 steps on the CNN grow rounding to 2e-3 in three rounds, beyond comparison."""
+    """Small, so that weights of all can still be compared after the rounds that are checked."""
 
 
 @dataclasses.dataclass
