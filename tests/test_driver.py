@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxedge.driver import solve_relaxed
+from jaxedge.driver import NEWTON_ATTEMPTS, solve_relaxed
 from jaxedge.formulation import fine_tuning_program, two_stage_program
 from jaxedge.sampling import sample_batch
 from jaxedge.scenario_files import from_tree
@@ -55,6 +55,14 @@ def test_sampled_scenarios_are_certified(count, tightness):
     answer = solve_relaxed(jax.tree.map(np.asarray, _programs(scenarios)))
     assert np.mean(answer.gap <= 1e-6) >= 0.99
     assert np.all(answer.design.value >= answer.lower_bound * (1 - 1e-12))
+
+
+def test_devices_at_a_kink_of_their_time_do_not_jump_for_ever():
+    """One of 1,000 devices is slowest, so that the others have tiny prices."""
+    chosen = jax.tree.map(lambda x: x[44:45], sample_batch(jax.random.key(0), 64, 1000))
+    answer = solve_relaxed(_programs(validate_batch(chosen)), attempts=NEWTON_ATTEMPTS)
+    assert answer.prices.energy[0] < 1e-8  # energy is not short
+    assert 0 <= answer.gap[0] <= 1e-6
 
 
 def test_an_unlucky_element_disturbs_no_other():

@@ -46,6 +46,9 @@ _FEASIBILITY_SHARE = 0.01
 """The barrier stays above this share of the slacks' weighted error."""
 _MISMATCH_SHARE = 0.1
 """The softness does not fall below this share of the squared mismatch of the devices' times."""
+_STILL, _JUMP, _DAMPING = 1e-6, 0.3, 0.6
+"""Where shared prices change less than the first, a device's step in its logarithmic price beyond
+the second is multiplied by the third."""
 
 
 class State(NamedTuple):
@@ -340,6 +343,10 @@ def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
     length = jnp.minimum(length, _MAX_STEP / farthest)
     new_weights, new_slacks = s.weights + length * d_weights, s.slacks + length * d_slacks
     theta = s.theta + length * root[2]
+    # Times have kinks where a device comes to a limit: at both sides of one, steps may lead to each
+    # other for ever. Once the shared prices stand still, such steps are taken in part.
+    jumps = (s.change < _STILL) & (jnp.abs(d_log_nu) > _JUMP)
+    d_log_nu = jnp.where(jumps, _DAMPING, 1.0) * d_log_nu
     barrier = jnp.minimum(s.barrier, jnp.mean(new_weights * new_slacks, axis=0))
     barrier = jnp.maximum(
         barrier * (1 - (1 - shrink) * length),
