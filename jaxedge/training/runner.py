@@ -89,7 +89,7 @@ def train(
     total = len(course.ledger)
     state = State(rounds=0, weights=task.weights) if begin is None else begin
     kept: list[Row] = []
-    for segment in _segments(task, scenario, course, settings, state):
+    for segment in _segments(task, scenario, course, settings, state, fresh=begin is None):
         kept += segment.rows
         if keeper is not None:
             keeper.rows(segment.rows)
@@ -157,14 +157,17 @@ class _Pending:
 
 
 def _segments(
-    task: Task, scenario: Scenario, course: Course, settings: Settings, state: State
+    task: Task, scenario: Scenario, course: Course, settings: Settings, state: State, *, fresh: bool
 ) -> Iterator[_Segment]:
-    """The segments from a state on, each computed while its forerunner is dealt with."""
+    """The segments from a state on, each computed while its forerunner is dealt with.
+
+    A fresh run begins by measuring the weights before any round.
+    """
     energy = np.concatenate([[0.0], np.cumsum(course.ledger.energy)])
     delay = np.concatenate([[0.0], np.cumsum(course.ledger.time)])
     spent = np.stack([energy, delay], axis=1)
     program = Segments(task, scenario, course, settings)
-    if state.rounds == 0:
+    if fresh:
         found = jax.device_get(program.measure(state.weights, program.data))
         row = _row(0, START, spent, found)
         diverged = None if all(map(math.isfinite, measured(row).values())) else 0
