@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +24,16 @@ T = TypeVar("T")
 def say(text: str) -> None:
     """Tell the person at the terminal, on standard error."""
     print(f"jaxedge: {text}", file=sys.stderr)
+
+
+@contextmanager
+def resumable(store: str) -> Iterator[None]:
+    """Tell how to go on with what Ctrl-C interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"{store}: interrupted: the same command with --resume goes on")
+        raise
 
 
 def json_text(content: object) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PathLike = str | os.PathLike[str]
@@ -56,6 +59,35 @@ def write_whole(path: PathLike, content: bytes) -> None:
         if beside is not target:
             beside.unlink(missing_ok=True)
         raise OutputFileError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def held(folder: PathLike) -> Iterator[None]:
+    """Keep other processes out of a folder; they are let in when this one ends, however it ends.
+
+    Nothing is written. File systems and systems without such locks keep nobody out.
+
+    Raises:
+        OutputFileError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise OutputFileError(
+                    f"{folder}: another process writes to it: wait until it has ended, or give "
+                    "another folder"
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _target(path: PathLike) -> Path:

@@ -1,8 +1,10 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
-from jaxedge.output_files import OutputFileError, check_writable, write_whole
+from jaxedge.output_files import OutputFileError, check_writable, held, write_whole
 
 
 def test_writes_and_replaces_leaving_nothing_beside(tmp_path):
@@ -82,3 +84,19 @@ def test_read_only_places_are_named(tmp_path):
     with pytest.raises(OutputFileError, match="cannot be written"):
         check_writable(tmp_path / "new.json")
     tmp_path.chmod(0o700)
+
+
+def test_a_held_folder_keeps_other_processes_out_until_this_one_ends(tmp_path):
+    holding = "import sys, time; from jaxedge.output_files import held\n"
+    holding += "with held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", holding, tmp_path], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(OutputFileError, match="another process writes to it"), held(tmp_path):
+            raise AssertionError("let in")
+    finally:
+        other.kill()
+        other.communicate()
+    for _ in range(2):
+        with held(tmp_path):
+            assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxedge import scenario_files
-from jaxedge.cli import BAD_INPUT, FAILED, main
+from jaxedge.cli import BAD_INPUT, FAILED, INTERRUPTED, main
 from jaxedge.plan_files import design_tree
 from jaxedge.training.data_files import write_npz
 from jaxedge.training.dataset import Dataset
@@ -46,6 +46,7 @@ def here(inputs, tmp_path, monkeypatch):
 
 SHORT = ["train", "scenario.toml", "--plan", "plan.json", "--model", "logistic"]
 SHORT += ["--every", "10", "--segment", "20"]
+PLAINLY = ["--strategy", "pooled", "--convolution", "direct"]
 
 
 @pytest.mark.slow
@@ -95,6 +96,34 @@ def test_a_plan_becomes_a_run_folder(here, capsys):
 def without_figures(monkeypatch):
     """Drawing takes longer than these runs."""
     monkeypatch.setattr("jaxedge.commands.train._draw", lambda *args: None)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_ctrl_c_tells_how_to_go_on_and_a_second_process_is_kept_out(here, capsys, monkeypatch):
+    from jaxedge.training import runner
+
+    def interrupted(*args, **given):
+        """As `runner.train`, with Ctrl-C after the first segment."""
+
+        def stop(text, fraction):
+            assert main([*SHORT, *PLAINLY, "--resume"]) == BAD_INPUT
+            raise KeyboardInterrupt
+
+        return trained(*args, **{**given, "progress": stop})
+
+    trained = runner.train
+    monkeypatch.setattr(runner, "train", interrupted)
+    assert main([*SHORT, *PLAINLY]) == INTERRUPTED
+    err = capsys.readouterr().err
+    assert "run: another process writes to it: wait until it has ended" in err
+    assert err.endswith("jaxedge: run: interrupted: the same command with --resume goes on\n")
+    monkeypatch.setattr(runner, "train", trained)
+    assert main([*SHORT, *PLAINLY, "--resume", "--json"]) == 0
+    lines = Path("run/metrics.jsonl").read_text().splitlines()
+    rounds = [json.loads(line)["round"] for line in lines]
+    assert rounds == sorted(set(rounds))
+    assert rounds[-1] == 60
+    assert json.loads(capsys.readouterr().out)["rounds"]["done"] == 60
 
 
 @pytest.mark.usefixtures("without_figures")

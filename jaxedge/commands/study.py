@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxedge import compilation_cache
 from jaxedge.arguments import Parser
-from jaxedge.console import json_text, say
+from jaxedge.console import json_text, resumable, say
 from jaxedge.progress import ProgressLine
 
 SUMMARY = "answer the questions of the two-stage setting with figures"
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     from jaxedge.study.questions import QUESTIONS
     from jaxedge.study.running import run as answered
 
-    with ProgressLine() as progress:
+    with resumable(options.store), ProgressLine() as progress:
         folder = answered(
             options.store,
             "quick" if options.quick else "full",

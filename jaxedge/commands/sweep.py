@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxedge import compilation_cache
 from jaxedge.arguments import Parser
-from jaxedge.console import json_text, read, say
+from jaxedge.console import json_text, read, resumable, say
 from jaxedge.progress import ProgressLine
 
 SUMMARY = "plan every scenario along named axes"
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     sweep = read(options.file, spec_files.load_sweep)
     chunk = running.CHUNK if options.chunk is None else options.chunk
     job = running.prepared(sweep, options.store, resume=options.resume, chunk=chunk)
-    with ProgressLine(count=job.layout.rows) as progress:
+    with resumable(options.store), ProgressLine(count=job.layout.rows) as progress:
         running.do(job, options.scheduler, progress)
     if options.json:
         print(json_text(_summary(options.store, job)))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaxedge import compilation_cache
 from jaxedge.arguments import Parser, add_scenario, given
-from jaxedge.console import given_scenario, json_text, say
+from jaxedge.console import given_scenario, json_text, resumable, say
+from jaxedge.output_files import held
 from jaxedge.progress import ProgressLine
 from jaxedge.task_options import DATA_HELP, add_task_options, given_spec, given_task
 
@@ -117,13 +118,14 @@ def run(options: argparse.Namespace) -> None:
         settings = dataclasses.replace(settings, every=usual_every(len(task.test)))
     with ProgressLine() as progress:
         folder, course, settings = _opened(options, scenario, task, settings, resumed, progress)
-    try:
-        _train(folder, scenario, task, course, settings, events=options.tensorboard)
-    except Diverged as error:
+    with held(folder.path), resumable(options.store):
+        try:
+            _train(folder, scenario, task, course, settings, events=options.tensorboard)
+        except Diverged as error:
+            _tell(folder, scenario, task, course, options)
+            say(str(error))
+            raise SystemExit(1) from None
         _tell(folder, scenario, task, course, options)
-        say(str(error))
-        raise SystemExit(1) from None
-    _tell(folder, scenario, task, course, options)
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
