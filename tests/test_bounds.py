@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.bounds import BOUNDS, bound_named, fine_tuning_bound, fraction_named, two_stage_bound
+from jaxedge.bounds import (
+    BOUNDS,
+    Fraction,
+    bound_named,
+    fine_tuning_bound,
+    fraction_named,
+    two_stage_bound,
+)
 from jaxedge.scenario import Learning, Scenario
 from tests import plain_model
 from tests.plain_model import plain
@@ -273,6 +280,10 @@ def test_no_rounds_give_infinity():
     assert jnp.isfinite(two_stage_bound(scenario, none))
     neither = dataclasses.replace(none, pretraining_rounds=jnp.asarray(0.0))
     assert jnp.isposinf(two_stage_bound(scenario, neither))
+    # Even where there is nothing to learn, and without a derivative that is no number.
+    value, slopes = jax.value_and_grad(lambda *parts: Fraction(*parts).value, (0, 1))(0.0, 0.0)
+    assert jnp.isposinf(value)
+    assert slopes == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -311,13 +322,15 @@ def test_dtype_follows_the_input_and_vmap_the_loop(name):
 def test_names():
     assert bound_named("two-stage") is two_stage_bound
     assert bound_named("fine-tuning") is fine_tuning_bound
-    for near in ("fine_tuning", "finetuning", "Fine-Tune"):
+    for near in ("fine_tuning", "finetuning", "Fine-Tune", "tuning"):
         with pytest.raises(ValueError, match="did you mean 'fine-tuning'"):
             bound_named(near)
         with pytest.raises(ValueError, match="did you mean 'fine-tuning'"):
             fraction_named(near)
     with pytest.raises(ValueError, match=r"must be one of two-stage, fine-tuning$"):
         bound_named("xyz")
+    with pytest.raises(ValueError, match=r"bound is None, but must be one of"):
+        bound_named(None)  # as a file may have it
 
 
 def test_the_fine_tuning_bound_asks_for_the_pl_constant():

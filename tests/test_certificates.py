@@ -1,7 +1,7 @@
 """Lower bounds hold whatever the prices, and are what the formulas say."""
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import pytest
 
 from jaxedge.certificates import lower_bound
 from jaxedge.cheapest import cheapest_of_each, fewest
-from jaxedge.chunks import in_chunks, take
+from jaxedge.chunks import BatchLast, in_chunks, take
 from jaxedge.design import recover
 from jaxedge.designs import programs_of_each
 from jaxedge.driver import solve_relaxed
@@ -143,6 +143,21 @@ def test_the_bound_is_concave_in_the_prices():
     middle = jax.tree.map(lambda a, b: (a + b) / 2, first, second)
     for a, b, m in zip(*(_bounds(programs, at) for at in (first, second, middle)), strict=True):
         assert np.all(m >= (a + b) / 2 - 1e-12 * (np.abs(a) + np.abs(b)))
+
+
+def test_a_batch_may_trail_the_axes():
+    """As the solvers have it: () and (K,) of one program are (B,) and (K, B)."""
+    _, programs, relaxed = solved(4)
+    prices = take(perturbed(np.random.default_rng(5), relaxed.prices), 0)
+    some = np.arange(COUNT) % 3
+    prices = dataclasses.replace(
+        prices,
+        energy=np.where(some == 0, -1.0, prices.energy),
+        device_time=np.where(some[:, None] * np.eye(4)[0] == 1, -1.0, prices.device_time),
+    )
+    expected = jax.vmap(partial(lower_bound, integer=False))(programs, prices)
+    assert np.isfinite(expected).sum() == (some == 2).sum()
+    np.testing.assert_allclose(BatchLast(jax.jit(lower_bound))(programs, prices), expected)
 
 
 @pytest.mark.parametrize("broken", [-1e-12, -1.0, np.nan, np.inf, -np.inf])
