@@ -20,7 +20,7 @@ _COUNTS = ("pretraining_rounds", "finetuning_rounds")
 
 
 def calibration_table(told: Mapping[str, Any]) -> str:
-    """The constants, as `Calibration.to_dict` tells them; with ``plans``, those too."""
+    """The constants, as `Calibration.to_dict` tells them, and ``wasserstein`` and ``plans`` too."""
     rows = [["", "value", "interval of 95 %", "unit", "measured as"]]
     for name, found in told["constants"].items():
         rows += _rows(name, found)
@@ -34,6 +34,8 @@ def calibration_table(told: Mapping[str, Any]) -> str:
         lines += ["", *paragraph(f"{name} is left out: {reason}")]
     for note in told["notes"]:
         lines += ["", *paragraph(note)]
+    if "wasserstein" in told:
+        lines += ["", *paragraph(_apart(told["wasserstein"]))]
     if "plans" in told:
         lines += ["", within_table(told["plans"])]
     return "\n".join(lines)
@@ -48,6 +50,16 @@ def _rows(name: str, found: Mapping[str, Any]) -> list[list[str]]:
     interval = f"{number(min(low))} to {number(max(high))}"
     how = f"mean of {len(value)} devices, interval around all; {found['how']}"
     return [[f"  {name}", number(mean), interval, found["unit"], how]]
+
+
+def _apart(found: Mapping[str, Any]) -> str:
+    """The `transport.Distance` of the stages' data in words."""
+    server, devices = found["samples"]
+    return (
+        f"The stages' data are W1 = {number(found['low'])} to {number(found['value'])} apart "
+        f"({server} and {devices} samples; another label costs {number(found['label_cost'])}); "
+        f"samples of one law would be {number(found['by_chance'])} apart by chance."
+    )
 
 
 def within_table(plans: Mapping[str, Any]) -> str:

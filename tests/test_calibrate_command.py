@@ -1,6 +1,7 @@
 """``jaxedge calibrate``: data in, constants with intervals and a scenario out."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from jaxedge import presets, scenario_files
 from jaxedge.calibration_table import calibration_table
 from jaxedge.cli import BAD_INPUT, main
-from jaxedge.training import calibration
+from jaxedge.training import calibration, transport
 from jaxedge.training.data_files import write_npz
 from jaxedge.training.dataset import Dataset
 
@@ -87,6 +88,26 @@ def test_a_scenario_and_a_table_come_out(capsys, monkeypatch):
     assert "plans" not in told
     assert [point["round"] for point in told["path"]] == [0, 10, 20, 25, 30]
     assert calibration_table(told) in out
+
+
+def test_the_distance_of_the_data_is_told_where_it_is_asked_for(capsys, monkeypatch):
+    def stand_in(task, weight, seed):
+        assert len(weight) == len(task.sizes)
+        return transport.Distance(
+            value=2.5, low=2.25, by_chance=1.5, label_cost=3.0, samples=(len(task.general), seed)
+        )
+
+    monkeypatch.setattr(transport, "distance", stand_in)
+    monkeypatch.setattr(calibration, "calibrate", once(calibration.calibrate))
+    command = [*SHORT, "--wasserstein", "--seed", "7"]
+    assert main(command) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "data are W1 = 2.250 to 2.500 apart (898 and 7 samples" in told
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["wasserstein"]["low"] == 2.25
+    monkeypatch.setitem(sys.modules, "ott", None)
+    assert main(command) == BAD_INPUT
+    assert "needs ott-jax, which is not installed" in capsys.readouterr().err
 
 
 def one_each():

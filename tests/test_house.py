@@ -66,6 +66,7 @@ HEAVY = {
     "SALib": {"global_measures"},
     "optax": {"solvers.directions"},
     "orbax": {"training.checkpoints"},
+    "ott": {"training.transport"},
     "tensorboard": {"training.event_files"},
 }
 """Slow to import -> the one module that does so, inside its functions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from jaxedge import compilation_cache
@@ -84,6 +85,11 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "--bits-per-weight", type=int, metavar="B", help="of an upload or broadcast (default: 32)"
     )
+    group.add_argument(
+        "--wasserstein",
+        action="store_true",
+        help="the distance between the stages' data, too (needs ott-jax)",
+    )
     parser.add_argument(
         "--plan", action="store_true", help="plan at both ends of the intervals and in between"
     )
@@ -99,9 +105,12 @@ def run(options: argparse.Namespace) -> None:
     compilation_cache.enable()
     import numpy as np
 
+    from jaxedge.training import transport
     from jaxedge.training.calibration import calibrate
     from jaxedge.validation import validate
 
+    if options.wasserstein:
+        transport.check_importable()
     trial = _given_trial(options)
     scenario = validate(given_scenario(options))
     task = given_task(options, np.size(scenario.devices.gain))
@@ -117,7 +126,12 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.output is not None:
         write_whole(options.output, found.to_toml().encode())
-    _tell(found, options)
+    told = found.to_dict()
+    if options.wasserstein:
+        weight = np.asarray(scenario.learning.device_weight)
+        apart = transport.distance(task, weight, seed=trial.seed)
+        told["wasserstein"] = dataclasses.asdict(apart)
+    _tell(found, told, options)
 
 
 def _given_trial(options: argparse.Namespace) -> Trial:
@@ -127,10 +141,9 @@ def _given_trial(options: argparse.Namespace) -> Trial:
     return Trial(**given(options, *names, "seed"))
 
 
-def _tell(found: Calibration, options: argparse.Namespace) -> None:
+def _tell(found: Calibration, told: dict[str, Any], options: argparse.Namespace) -> None:
     from jaxedge.calibration_table import calibration_table
 
-    told = found.to_dict()
     if options.plan:
         told["plans"] = _plans(found)
     print(json_text(told) if options.json else calibration_table(told))
