@@ -9,6 +9,8 @@ from flax import nnx
 from jaxedge.training.models import MODELS, check_fits, cross_entropy, model, trainable, upload_bits
 from jaxedge.training.stages import pooled, pretrain
 
+RNG = np.random.default_rng(8)
+
 
 @pytest.fixture(autouse=True)
 def as_users_have_it():
@@ -53,6 +55,32 @@ def test_samples_of_a_batch_do_not_mix():
         one, two = loss(weights, jnp.asarray(x), y), loss(weights, jnp.asarray(other), y)
         np.testing.assert_allclose(one[:2], two[:2], rtol=1e-6)
         assert one[2] != two[2]
+
+
+def plain_lenet(module, x):
+    """As published: ReLU, then pooling by XLA's windows."""
+    for layer in module.convolutions:
+        x = nnx.max_pool(nnx.relu(layer(x)), (2, 2), strides=(2, 2))
+    return module.head(x)
+
+
+def test_pooling_is_that_of_windows_after_relu():
+    """Outputs and gradients of LeNet-5 on images of odd sides, whose last row is not pooled."""
+    x = jnp.asarray(RNG.random((3, 13, 11, 2)), "float32")
+    y = jnp.array([0, 1, 2])
+    module = model("lenet5", (13, 11, 2), 10)
+    weights, loss, _ = trainable(module)
+    graph, _ = nnx.split(module)
+
+    def plain(weights):
+        return cross_entropy(plain_lenet(nnx.merge(graph, weights), x), y).mean()
+
+    one, back = jax.value_and_grad(lambda w: loss(w, x, y).mean())(weights)
+    two, back_too = jax.value_and_grad(plain)(weights)
+    np.testing.assert_allclose(one, two, rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), back, back_too
+    )
 
 
 @pytest.mark.slow

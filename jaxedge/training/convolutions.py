@@ -1,7 +1,9 @@
 """Convolutions as XLA has them, or as matrix products of unfolded images (im2col).
 
 Side by side, devices have kernels of their own: XLA makes one grouped convolution of theirs, which
-is slow on CPUs, while matrix products become batched ones (Chellapilla et al., 2006).
+is slow on CPUs, while matrix products become batched ones (Chellapilla et al., 2006). With few
+outputs these are thin and unfolding takes most of the time: then a product's row is the patch of
+a block of 2 x 2 pixels. Pooling is here too, as XLA's own has a slow gradient.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ Result = TypeVar("Result")
 
 CONVOLUTIONS = ("direct", "im2col")
 """How a convolution may be computed."""
+_FEW = 32
+"""Outputs of a pixel below which blocks are worth their larger kernel."""
 _METHOD: ContextVar[str] = ContextVar("convolution", default="direct")
 
 
@@ -93,24 +97,56 @@ def unfolded_convolution(
     Returns:
         (n, ..., o)
     """
-    taps, (inputs, outputs) = kernel.shape[:-2], kernel.shape[-2:]
+    taps = kernel.shape[:-2]
     spread = tuple(dilation or (1,) * len(taps))
     reach = [(size - 1) * gap + 1 for size, gap in zip(taps, spread, strict=True)]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:-1], reach, strides, padding)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    spans = [
-        (size - far) // step * step + 1
-        for size, far, step in zip(x.shape[1:-1], reach, strides, strict=True)
-    ]
-    pieces = []
-    for tap in itertools.product(*map(range, taps)):
-        starts = [i * gap for i, gap in zip(tap, spread, strict=True)]
-        window = [
-            slice(start, start + span, step)
-            for start, span, step in zip(starts, spans, strides, strict=True)
+    if kernel.shape[-1] < _FEW and {*strides, *spread} == {1}:
+        return _by_blocks(x, kernel)
+    return _product(x, kernel, strides, spread)
+
+
+def _product(x: Array, kernel: Array, strides: Any, spread: tuple[int, ...]) -> Array:
+    taps = kernel.shape[:-2]
+    # Axis by axis, later axes copy long runs where all taps at once would copy single pixels.
+    for axis in range(len(taps), 0, -1):
+        size, gap, step = taps[axis - 1], spread[axis - 1], strides[axis - 1]
+        span = x.shape[axis] - (size - 1) * gap
+        pieces = [
+            jax.lax.slice_in_dim(x, start, start + span, step, axis)
+            for start in range(0, size * gap, gap)
         ]
-        pieces.append(x[:, *window])
-    unfolded = jnp.concatenate(pieces, axis=-1)
-    product = unfolded.reshape(-1, len(pieces) * inputs) @ kernel.reshape(-1, outputs)
-    return product.reshape(*unfolded.shape[:-1], outputs)
+        x = jnp.concatenate(pieces, axis=-1)
+    product = x.reshape(-1, x.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return product.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _by_blocks(x: Array, kernel: Array) -> Array:
+    """Stride 1 as stride 2 with a shifted copy of the kernel for each pixel of a block."""
+    taps, outputs = kernel.shape[:-2], kernel.shape[-1]
+    axes = len(taps)
+    sizes = [size - tap + 1 for size, tap in zip(x.shape[1:-1], taps, strict=True)]
+    x = jnp.pad(x, ((0, 0), *((0, size % 2) for size in sizes), (0, 0)))
+    shifted = [
+        jnp.pad(kernel, (*((i, 1 - i) for i in pixel), (0, 0), (0, 0)))
+        for pixel in itertools.product((0, 1), repeat=axes)
+    ]
+    y = _product(x, jnp.concatenate(shifted, axis=-1), (2,) * axes, (1,) * axes)
+    blocks = y.shape[1:-1]
+    y = y.reshape(len(x), *blocks, *(2,) * axes, outputs)
+    order = [place for i in range(axes) for place in (1 + i, 1 + axes + i)]
+    y = y.transpose(0, *order, 1 + 2 * axes).reshape(len(x), *(2 * n for n in blocks), outputs)
+    return y[:, *map(slice, sizes)]
+
+
+def pooled_pixels(x: Array) -> Array:
+    """(n, h // 2, w // 2, c) largest values of 2 x 2 pixels of (n, h, w, c), odd edges left out.
+
+    The gradient of a maximum, shared by equal pixels, is far faster on CPUs than that of XLA's
+    window reduction.
+    """
+    n, height, width, channels = x.shape
+    blocks = x[:, : height // 2 * 2, : width // 2 * 2]
+    return blocks.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
