@@ -319,6 +319,34 @@ def test_no_single_move_of_a_batch_helps(devices, tightness):
             assert np.all(there.answer.design.value >= now * (1 - CANDIDATE_GAP))
 
 
+@pytest.mark.parametrize("moves_at_all", [True, False])
+def test_moves_that_promise_but_do_not_gain_are_not_taken(monkeypatch, moves_at_all):
+    """All moves that are tried are said to help; those to the same batches gain nothing."""
+    programs, relaxed = sampled(4, 0.8)[1], solved(4, 0.8)[0]
+    prices, _ = in_chunks(integer_prices, programs, relaxed.prices)
+    sweeps = []
+
+    def overpromising(program, candidate):
+        sweeps.append(len(program.gap))
+        moves, helpful = promising_moves(program, candidate)
+        if moves_at_all:
+            moves = jax.tree.map(lambda x: x[:, np.array([0, 1, 2, 0])], moves)
+        else:
+            moves = jax.tree.map(lambda x: np.stack([x] * 4, axis=1), candidate.batches)
+        return moves, np.ones_like(helpful)
+
+    monkeypatch.setattr("jaxedge.integers.promising_moves", overpromising)
+    best = best_batches(programs, relaxed, prices)
+    starts = flat(in_chunks(first_candidates, programs, relaxed.design, prices))
+    begun = best_of(solve_batches(spread(programs, 3), starts), 3).answer.design.value
+    if moves_at_all:
+        assert np.all(best.answer.design.value <= begun)
+        assert len(sweeps) < 40  # and each is a strict gain, so that they come to an end
+    else:
+        np.testing.assert_array_equal(best.answer.design.value, begun)
+        assert len(sweeps) == 1
+
+
 def test_fixed_batches_are_kept_and_certified():
     programs = sampled(4, 0.0)[1]
     relaxed = solved(4, 0.0)[0]
