@@ -1,0 +1,57 @@
+"""One's own network from calibration to a trained model, and the promise held against it."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from flax import nnx
+
+import jaxedge
+from jaxedge.training.calibration import calibrate
+from jaxedge.training.calibration_path import Trial
+from jaxedge.training.courses import course
+from jaxedge.training.data_files import digits
+from jaxedge.training.dataset import split
+from jaxedge.training.many import train_many
+from jaxedge.training.partitions import partition
+from jaxedge.training.shifts import shifted
+from jaxedge.training.tasks import task
+
+
+class Network(nnx.Module):
+    """A dense layer of 32 between 8 x 8 pixels and ten classes."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.inner, self.outer = nnx.Linear(64, 32, rngs=rngs), nnx.Linear(32, 10, rngs=rngs)
+
+    def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+        """Logits (n, 10)."""
+        return self.outer(nnx.tanh(self.inner(x.reshape(len(x), -1))))
+
+
+def main() -> None:
+    general, own, test = split(digits(), (0.5, 0.4, 0.1), seed=0)
+    own, test = (shifted(part, "rotation", 0.2) for part in (own, test))
+    who = partition(own, "dirichlet-per-client", 3, alpha=1.0)
+    mine = task(general, own, who, test, Network(nnx.Rngs(0)))
+
+    trial = Trial(pretraining_rounds=100, finetuning_rounds=100, intervals=2)
+    found = calibrate(mine, jaxedge.presets.get("small"), trial)
+    scenario = dataclasses.replace(found.scenario, energy_budget=30.0, delay_budget=15.0)
+    plan = jaxedge.plan(scenario)
+    design = plan.allocation
+    print(
+        f"{design.pretraining_rounds} + {design.finetuning_rounds} rounds, bound {plan.bound:.3f}"
+    )
+
+    runs = train_many(mine, scenario, [design], seeds=range(4), every=50)
+    average, accuracy = runs.two_stage_average[0], runs.accuracy[0]
+    print(f"average squared gradient norm of 4 runs: {average.min():.3f} to {average.max():.3f}")
+    print(f"accuracy: {accuracy.min():.1%} to {accuracy.max():.1%}")
+    joules, seconds = course(scenario, design).ledger.spent
+    print(
+        f"spent {joules:.2f} J and {seconds:.2f} s, planned {plan.energy:.2f} and {plan.delay:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
