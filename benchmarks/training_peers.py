@@ -1,11 +1,12 @@
-"""How fast is federated averaging? jaxedge's beside pfl and a plain PyTorch loop.
+"""How fast is federated averaging? jaxedge's beside pfl, Flower and a plain PyTorch loop.
 
 The published setting of pfl: 1,000 users of 50 images of CIFAR's shape, cohorts of 50, batches of
 10, one local epoch, float32; images and labels are random, as nothing depends on them. All begin
 with the same weights and train the same users in the same order on the same batches; after three
 rounds the weights have to agree within 1e-4. Then rounds are timed in turns. jaxedge's strategy is
 the fastest in a trial of one round each, PyTorch's number of threads that of its faster loop; the
-trial and compiling are told apart. Flower is not measured.
+trial and compiling are told apart. Flower's rounds are of one simulation after all others', whose
+first has its start-up; it is there after ``pip install 'flwr[simulation]'``.
 
 Usage: python benchmarks/training_peers.py [--smallest] [--rounds N] [--models NAME ...] [--record]
 """
@@ -160,17 +161,43 @@ def _model(
                 method.first = seconds
     expected = ours.weights()
     for method in methods:
-        pairs = zip(method.weights(), expected, strict=True)
-        apart = max(
-            float(np.abs(a - b).max()) for one, two in pairs for a, b in zip(one, two, strict=True)
-        )
-        method.more["apart_after_3_rounds"] = apart
-        if not apart <= AGREEMENT:
-            raise SystemExit(f"{name}, {method.name}: weights differ by {apart:.2e}")
+        _check(name, method, method.weights(), expected)
     for cohort in cohorts[CHECKED:]:
         for method in methods:
             method.seconds.append(method.timed(cohort))
+    if not (left_out("torch") or left_out("flwr") or left_out("ray")):
+        methods.append(_flower(name, start, expected, x, y, setting, cohorts))
     return [_row(name, method, ours, x[:20], y[:20]) for method in methods]
+
+
+def _check(
+    name: str, method: Method, weights: federated.Weights, expected: federated.Weights
+) -> None:
+    pairs = zip(weights, expected, strict=True)
+    apart = max(
+        float(np.abs(a - b).max()) for one, two in pairs for a, b in zip(one, two, strict=True)
+    )
+    method.more["apart_after_3_rounds"] = apart
+    if not apart <= AGREEMENT:
+        raise SystemExit(f"{name}, {method.name}: weights differ by {apart:.2e}")
+
+
+def _flower(
+    name: str,
+    start: federated.Weights,
+    expected: federated.Weights,
+    x: np.ndarray,
+    y: np.ndarray,
+    setting: Setting,
+    cohorts: np.ndarray,
+) -> Method:
+    """Flower's whole simulation, which cannot be halted between rounds."""
+    found = federated.by_flower(start, x, y, setting.batch, setting.rate, cohorts)
+    method = Method("Flower", lambda _: None, lambda: found.weights[-1], found.seconds[0])
+    method.seconds = found.seconds[CHECKED:]
+    method.more["threads"] = 1
+    _check(name, method, found.weights[CHECKED - 1], expected)
+    return method
 
 
 def _fastest(
@@ -262,11 +289,6 @@ def _loss(weights: federated.Weights, x: np.ndarray, y: np.ndarray) -> float:
             z = z.reshape(len(z), -1) @ kernel.T + bias
             z = z if number == len(weights) - 1 else jax.nn.relu(z)
     return float(-jax.nn.log_softmax(z)[jnp.arange(len(y)), y].mean())
-
-
-FLOWER = (
-    "not measured yet: its simulation runs clients in Ray's processes, which no peer here wraps"
-)
 
 
 def _print(rows: list[Row]) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 _SAID: set[str] = set()
+_APART = dict.fromkeys(("flwr", "ray"), "'flwr[simulation]'")
+"""Not in the extra "bench": Flower needs protobuf below 7, and constraints.txt has 7."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,8 @@ def left_out(*packages: str) -> bool:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     for name in missing:
         if name not in _SAID:
-            print(f"left out: {name} is not installed; pip install jaxedge[bench]")
+            how = _APART.get(name, "jaxedge[bench]")
+            print(f"left out: {name} is not installed; pip install {how}")
             _SAID.add(name)
     return bool(missing)
 

@@ -1,11 +1,17 @@
-"""Federated averaging in PyTorch: a plain loop over users, and pfl's simulation of the same.
+"""Federated averaging in PyTorch: a plain loop over users, and pfl's and Flower's simulations.
 
 Models are those of `jaxedge.training.models`; their weights come as a list of (kernel, bias).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import logging
+import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,3 +149,89 @@ def with_pfl(module: Any, x: Any, y: Any, batch: int, rate: float) -> Round:
         )
 
     return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """What a simulation gave: seconds and weights of each round, the first with its start-up."""
+
+    seconds: list[float]
+    weights: list[Weights]
+
+
+def by_flower(
+    begin: Weights, x: np.ndarray, y: np.ndarray, batch: int, rate: float, cohorts: np.ndarray
+) -> Simulated:
+    """The same by Flower's simulation, in as many processes of Ray as processors, a thread each.
+
+    A NumPy client is told which user it is, and trains it by the plain loop. All rounds are one
+    simulation; a round's time ends when the next one begins, or the last one's weights are there.
+    """
+    import torch
+    from flwr.client import ClientApp, NumPyClient
+    from flwr.common import FitIns, ndarrays_to_parameters, parameters_to_ndarrays
+    from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+    from flwr.server.strategy import FedAvg
+    from flwr.simulation import run_simulation
+
+    def paired(arrays: list[np.ndarray]) -> Weights:
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+    def flat(weights: Weights) -> list[np.ndarray]:
+        return [array for pair in weights for array in pair]
+
+    times: list[float] = []
+    found: list[Weights] = []
+
+    class Strategy(FedAvg):  # type: ignore[misc]
+        def configure_fit(self, server_round: int, parameters: Any, client_manager: Any) -> Any:
+            if server_round > 1:
+                times.append(time.perf_counter())
+            clients = client_manager.sample(cohorts.shape[1], cohorts.shape[1])
+            users = cohorts[server_round - 1].tolist()
+            return [
+                (client, FitIns(parameters, {"user": user}))
+                for client, user in zip(clients, users, strict=True)
+            ]
+
+        def aggregate_fit(self, server_round: int, results: Any, failures: Any) -> Any:
+            if failures:
+                raise RuntimeError(f"Flower's clients failed: {failures[0]}")
+            parameters, told = super().aggregate_fit(server_round, results, failures)
+            found.append(paired(parameters_to_ndarrays(parameters)))
+            if server_round == len(cohorts):
+                times.append(time.perf_counter())
+            return parameters, told
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("x.npy", "y.npy")]
+        for file, array in zip(files, (x.transpose(0, 1, 4, 2, 3), y), strict=True):
+            np.save(file, array)
+
+        class Client(NumPyClient):  # type: ignore[misc]
+            def fit(self, parameters: list[np.ndarray], config: dict[str, Any]) -> Any:
+                torch.set_num_threads(1)
+                images, labels = (
+                    torch.tensor(np.ascontiguousarray(np.load(file, mmap_mode="r")[config["user"]]))
+                    for file in files
+                )
+                module = module_of(paired(parameters))
+                plain_loop(module, images[None], labels[None], batch, rate)(np.arange(1))
+                return flat(weights_in(module)), len(labels), {}
+
+        def server(_: Any) -> Any:
+            first = ndarrays_to_parameters(flat(begin))
+            strategy = Strategy(fraction_evaluate=0.0, initial_parameters=first)
+            return ServerAppComponents(
+                strategy=strategy, config=ServerConfig(num_rounds=len(cohorts))
+            )
+
+        logging.getLogger("flwr").setLevel(logging.WARNING)
+        times.append(time.perf_counter())
+        run_simulation(
+            ServerApp(server_fn=server),
+            ClientApp(client_fn=lambda _: Client().to_client()),
+            num_supernodes=cohorts.shape[1],
+            backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        )
+    return Simulated([b - a for a, b in itertools.pairwise(times)], found)
