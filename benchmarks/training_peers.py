@@ -35,7 +35,7 @@ from jaxedge.training.stages import Samples
 SHAPE, CLASSES = (32, 32, 3), 10
 MODELS = ("mlp", "lenet5", "cnn")
 STRATEGIES = ("scan", "sharded")
-"""Tried, with convolutions as products: XLA's own take ten times as long on CPUs."""
+"""Tried, with convolutions as products: XLA's own were slower in all trials on CPUs."""
 AGREEMENT, CHECKED = 1e-4, 3
 """Largest difference of a weight after so many rounds."""
 
