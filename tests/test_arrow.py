@@ -72,7 +72,7 @@ def test_elimination_agrees_with_a_dense_solve(count, block, shared, seen, rows)
     np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 9, 12, 13, 20])  # in a loop from 13 on
 def test_dense_elimination_agrees_with_lapack(size):
     rng = np.random.default_rng(size)
     matrix, right = _definite(rng, size), rng.normal(size=size)
@@ -81,10 +81,12 @@ def test_dense_elimination_agrees_with_lapack(size):
 
 
 def test_pivots_of_a_singular_or_indefinite_matrix_keep_their_signs():
-    for matrix in (np.ones((3, 3)), np.diag([1.0, -2.0, 3.0])):
+    large = np.diag([*np.ones(12), -2.0, 3.0])
+    for matrix in (np.ones((3, 3)), np.diag([1.0, -2.0, 3.0]), np.ones((14, 14)), large):
+        size = len(matrix)
         factor = factorise(jnp.asarray(matrix), negative=1)
-        assert np.all(np.sign(factor.pivots) == [1, 1, -1])
-        assert np.all(np.isfinite(substitute(factor, jnp.ones(3))))
+        assert np.all(np.sign(factor.pivots) == [1] * (size - 1) + [-1])
+        assert np.all(np.isfinite(substitute(factor, jnp.ones(size))))
 
 
 def _shared(params, s):

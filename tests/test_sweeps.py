@@ -19,6 +19,7 @@ from jaxedge.answers import STATUSES
 from jaxedge.cli import main
 from jaxedge.output_files import OutputFileError
 from jaxedge.sweeps import ledger, statistics, store, tasks
+from jaxedge.sweeps.axes import Axis
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.layout import layout_of
@@ -124,11 +125,40 @@ GOOD = {"scenario": "small", "axes": [{"energy_budget": [100.0, 200.0]}]}
         ({"scenario": "smal"}, "neither a file nor a preset"),
         ({"sede": 1}, "did you mean 'seed'"),
         ({"quantiles": [1.5]}, "from 0 to 1"),
+        ({"quantiles": 0.5}, "quantiles = 0.5: must be a list"),
+        ({"axes": 3}, "axes must be tables"),
+        ({"scenario": 3}, "scenario = 3: must be a preset, a file name or a table"),
+        ({"axes": [{"name": 3, "energy_budget": [1.0]}]}, "axis name 3: must be text"),
+        ({"axes": [{"energy_budget": [1.0], "reduce": 1}]}, "reduce = 1: must be true or false"),
+        ({"axes": [{"energy_budget": 5.0}]}, "energy_budget = 5.0: must be a list of values"),
+        ({"axes": [{"energy_budget": {"linspace": [1, 2]}}]}, "first, last and the number"),
+        ({"axes": [{"energy_budget": {"uniform": [1]}, "draws": 3}]}, "low, high or the like"),
+        ({"axes": [{"energy_budget": [[1.0, 2.0]]}]}, "each value must be one number"),
+        ({"axes": [{"energy_budget": {"uniform": [1, np.inf]}, "draws": 3}]}, "needs finite low"),
+        ({"axes": [{"energy_budget": {"log_uniform": [0, 1]}, "draws": 3}]}, "low = 0 must be > 0"),
+        ({"axes": [{"energy_budget": {"log_normal": [1, -1]}, "draws": 3}]}, "= -1 must be >= 0"),
+        ({"axes": [{"energy_budget": {"uniform": [2, 1]}, "draws": 3}]}, "high = 1 is below low"),
+        (
+            {"axes": [{"channel": "rayleigh", "shadowing_db": -1.0, "draws": 3}]},
+            "shadowing_db = -1.0 dB: must be finite and >= 0",
+        ),
+        (
+            {"axes": [{"channel": "positions", "radius_km": 0.0, "draws": 3}]},
+            "radius_km = 0.0 km: must be finite and > 0",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_runs(change, message):
     with pytest.raises(ValueError, match=message):
         from_sweep_tree({**GOOD, **change}, Path())
+
+
+def test_an_axis_and_a_sweep_have_to_be_something():
+    with pytest.raises(ValueError, match="a sweep must be a table of keys, got list"):
+        from_sweep_tree([], Path())
+    nothing = sweeps.Sweep(scenario=presets.get("small"), axes=[Axis(name="none")], relaxed=True)
+    with pytest.raises(ValueError, match="axis 'none' sets no field: give it one"):
+        checked(nothing)
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,39 @@ def test_femnist_without_its_reader_or_of_another_kind_says_so(tmp_path, monkeyp
         read_femnist(tmp_path / "train.h5")
 
 
+def test_files_that_hold_something_else_say_what(tmp_path):
+    labels, folder = tmp_path / "labels", tmp_path / "folder"
+    images = tmp_path / "images"
+    images.write_bytes(idx_bytes(np.zeros((2, 5, 4), np.uint8)))
+    labels.write_bytes(idx_bytes(np.zeros((2, 1), np.uint8)))
+    with pytest.raises(ValueError, match=r"labels: holds an array of shape \(2, 1\): labels must"):
+        read_idx(images, labels)
+    labels.write_bytes(b"PNG")
+    with pytest.raises(ValueError, match="labels: is no IDX file: must begin with two zero bytes"):
+        read_idx(images, labels)
+    with pytest.raises(ValueError, match="num_classes = 20: must be 10 or 100"):
+        read_cifar([images], num_classes=20)
+    with pytest.raises(ValueError, match="paths is empty: give at least one file"):
+        read_cifar([])
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"folder: holds no \.json file"):
+        read_leaf(folder)
+    users = {"users": [], "user_data": {}}
+    (folder / "none.json").write_text(json.dumps(users))
+    with pytest.raises(ValueError, match="holds no clients"):
+        read_leaf(folder)
+    data = {"a": {"x": [[1.0]], "y": [0]}, "b": {"x": [[1.0, 2.0]], "y": [0]}}
+    (folder / "none.json").write_text(json.dumps({"users": ["a", "b"], "user_data": data}))
+    with pytest.raises(ValueError, match="clients' samples differ in shape"):
+        read_leaf(folder)
+    np.savez(tmp_path / "d.npz", x=np.zeros((1, 1)))
+    with pytest.raises(ValueError, match=r"must hold x, y and header, but holds \['x'\]"):
+        read_npz(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", x=np.zeros((1, 1)), y=np.zeros(1), header=np.array("{"))
+    with pytest.raises(ValueError, match=r"d\.npz: is no JSON"):
+        read_npz(tmp_path / "d.npz")
+
+
 def test_our_own_layout_keeps_everything(tmp_path):
     data = dataset(RNG.normal(size=(5, 3)), [0, 1, 3, 1, 0], name="n", offsets=[0, 2, 5])
     write_npz(data, tmp_path / "d.npz")
