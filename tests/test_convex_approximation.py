@@ -1,6 +1,7 @@
 """Successive convex approximation, its search, and the baseline's design of the program."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from jaxedge import log_program
 from jaxedge.convexified_program import SURROGATE, AtRounds
-from jaxedge.driver import solve_relaxed
+from jaxedge.driver import _judged, solve_relaxed
 from jaxedge.formulation import two_stage_program
 from jaxedge.presets import get
 from jaxedge.sampling import sample_batch
@@ -86,7 +87,18 @@ def test_the_convex_functions_lie_above_and_touch(program, seed):
     assert np.any(above(far) > true(far) + 1e-3)
 
 
+@pytest.fixture
+def optimised(monkeypatch):
+    """LLVM optimises: worth it where running takes longer than compiling."""
+    hard = {"xla_backend_optimization_level": 2}
+    monkeypatch.setattr(jax, "jit", partial(jax.jit, compiler_options=hard))
+    _judged.cache_clear()
+    yield
+    _judged.cache_clear()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")
 def test_the_baseline_comes_near_the_certified_optimum():
     scenarios = validate_batch(sample_batch(jax.random.key(2), 3, 2, tightness=0.3))
     batch = jax.tree.map(np.asarray, jax.jit(jax.vmap(two_stage_program))(scenarios))

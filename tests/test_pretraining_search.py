@@ -271,6 +271,7 @@ def test_few_points_certify_all_rounds(monkeypatch):
     assert search(presets.get("default"), integer=False).gap <= GAP
 
 
+@pytest.mark.slow
 def test_an_infeasible_scenario_has_no_bound():
     found = search(_varied(presets.get("default"), delay_budget=1e-3), integer=True)
     assert found.bound == np.inf

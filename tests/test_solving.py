@@ -59,6 +59,7 @@ def test_neighbours_are_a_good_start_and_change_no_claim(scenarios, answers):
     np.testing.assert_allclose(one.bound, cold.bound, rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_own_problems_get_the_same_kind_of_answer(scenarios):
     """A delay budget of one's own at 80 % of the built-in one is that smaller budget."""
     cap = OwnProblem(
