@@ -62,7 +62,9 @@ def test_devices_are_split_over_the_processors_that_jax_sees():
     """Five devices on two processors, in a process of its own; sharded really uses both."""
     script = """
     import jax, jax.numpy as jnp, numpy as np
-    from jaxedge.training.strategies import weighted_sum
+    from jaxedge.training.averaging import average
+    from jaxedge.training.stages import Samples
+    from jaxedge.training.strategies import on_all_processors, weighted_sum
     assert jax.device_count() == 2
     w, x, shared = jnp.arange(1.0, 6), jnp.arange(10.0).reshape(5, 2), jnp.ones(2)
     def run(strategy, shared):
@@ -71,6 +73,23 @@ def test_devices_are_split_over_the_processors_that_jax_sees():
     two = jax.jit(lambda s: run("sharded", s))(shared)
     np.testing.assert_allclose(one, two, rtol=1e-6)
     assert len(two.sharding.device_set) == 2
+
+    # Averaging from samples that lie at both processors already, as from the first alone.
+    data = Samples(x=jnp.sin(jnp.arange(24.0)).reshape(12, 2), y=jnp.arange(12) % 2,
+                   offsets=jnp.array([0, 5, 6, 12]))
+    there = on_all_processors(data)
+    assert len(there.x.sharding.device_set) == 2
+    def loss(w, x, y):
+        return (jnp.tanh(x @ w) - y) ** 2
+    @jax.jit
+    def once(w, data, cohorts):
+        return average(loss, w, data, cohorts, batch=2, most=6, rate=0.5, strategy="sharded")
+    cohorts = jnp.array([[0, 1, 2], [2, 2, 0]])
+    one, two = once(shared, data, cohorts), once(*on_all_processors((shared, data, cohorts)))
+    np.testing.assert_array_equal(one, two)
+    assert len(two.sharding.device_set) == 2
+    scanned = average(loss, shared, data, cohorts, batch=2, most=6, rate=0.5)
+    np.testing.assert_allclose(two, scanned, rtol=1e-6)
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     subprocess.run(

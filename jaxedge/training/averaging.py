@@ -8,6 +8,7 @@ batch may be smaller. Unlike the two planned stages, nothing is drawn and no ene
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -19,6 +20,8 @@ from jaxedge.training.stages import Loss, Samples
 from jaxedge.training.strategies import CHUNK, check_strategy, weighted_sum
 
 Params = TypeVar("Params")
+Batches = tuple[Array, Array, Array]
+"""(steps, batch, ...) inputs, labels, and which of them are real."""
 
 
 def average(
@@ -51,35 +54,45 @@ def average(
     """
     check_strategy(strategy, chunk, max(-(-most // batch), 2))
 
-    def epoch(shared: Params, user: Array) -> Params:
-        first, last = data.offsets[user], data.offsets[user + 1]
+    steps = -(-most // batch)
 
-        def step(own: Params, start: Array) -> tuple[Params, None]:
-            place = first + start + jnp.arange(batch)
-            chosen = place < last
-            index = jnp.minimum(place, last - 1)
+    def batches_of(user: Array) -> Batches:
+        first, last = data.offsets[user], data.offsets[user + 1]
+        place = first + jnp.arange(steps * batch).reshape(steps, batch)
+        index = jnp.minimum(place, last - 1)
+        return data.x[index], data.y[index], place < last
+
+    def change(shared: Params, batches: Batches) -> Params:
+        def step(own: Params, some: Batches) -> tuple[Params, None]:
+            x, y, real = some
 
             def mean(weights: Params) -> Array:
-                losses = loss(weights, data.x[index], data.y[index])
-                return jnp.sum(jnp.where(chosen, losses, 0)) / jnp.maximum(chosen.sum(), 1)
+                losses = loss(weights, x, y)
+                return jnp.sum(jnp.where(real, losses, 0)) / jnp.maximum(real.sum(), 1)
 
             gradient = jax.grad(mean)(own)
             return jax.tree.map(
                 lambda w, g: w - jnp.asarray(rate, w.dtype) * g, own, gradient
             ), None
 
-        own, _ = jax.lax.scan(step, shared, jnp.arange(0, most, batch))
+        own, _ = jax.lax.scan(step, shared, batches)
         return jax.tree.map(jnp.subtract, own, shared)
 
     def round_of(shared: Params, cohort: Array) -> tuple[Params, None]:
         sizes = data.offsets[cohort + 1] - data.offsets[cohort]
-        change = weighted_sum(
-            lambda user: epoch(shared, user),
-            cohort,
+
+        def of_user(user: Array) -> Params:
+            return change(shared, batches_of(user))
+
+        # Only the cohort's samples go to other processors, not everybody's.
+        moved = strategy == "sharded"
+        total = weighted_sum(
+            partial(change, shared) if moved else of_user,
+            jax.vmap(batches_of)(cohort) if moved else cohort,
             sizes / sizes.sum(),
             strategy=strategy,
             chunk=chunk,
         )
-        return jax.tree.map(jnp.add, shared, change), None
+        return jax.tree.map(jnp.add, shared, total), None
 
     return jax.lax.scan(round_of, params, cohorts)[0]

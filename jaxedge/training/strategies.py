@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxedge.choices import check_whole
 
@@ -107,6 +107,17 @@ def _padded(terms: tuple[Array, Any], multiple: int) -> tuple[Array, Any]:
     return jnp.where(place < count, weights, 0), each
 
 
+def on_all_processors(tree: Tree) -> Tree:
+    """The arrays with a copy at every processor, which "sharded" makes at each call otherwise."""
+    everywhere = NamedSharding(_processors(), PartitionSpec())
+    copied: Tree = jax.device_put(tree, everywhere)
+    return copied
+
+
+def _processors() -> Mesh:
+    return Mesh(np.array(jax.devices()), (_AXIS,))
+
+
 def _over_processors(term: Callable[[Any], Tree], terms: tuple[Array, Any]) -> Tree:
     processors = jax.devices()
     # Accelerators are filled by many devices side by side, a core's cache by one.
@@ -117,7 +128,7 @@ def _over_processors(term: Callable[[Any], Tree], terms: tuple[Array, Any]) -> T
 
     return jax.shard_map(
         part,
-        mesh=Mesh(np.array(processors), (_AXIS,)),
+        mesh=_processors(),
         in_specs=PartitionSpec(_AXIS),
         out_specs=PartitionSpec(),
         check_vma=False,
