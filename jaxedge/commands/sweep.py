@@ -76,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
         running.do(job, options.scheduler, progress)
     if options.json:
         print(json_text(_summary(options.store, job)))
-    say(f"{options.store}: {job.layout.rows} scenarios in {job.layout.chunks} chunks")
+    chunks = "1 chunk" if job.layout.chunks == 1 else f"{job.layout.chunks} chunks"
+    say(f"{options.store}: {job.layout.rows} scenarios in {chunks}")
 
 
 def _summary(store: str, job: Any) -> dict[str, Any]:
