@@ -35,10 +35,11 @@ import numpy as np
 import records
 
 import jaxedge
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.bounds import BOUNDS
-from jaxedge.training.measuring import squared_norm, task_gradient
-from jaxedge.training.stages import Samples, finetune, pooled, pretrain
+from jaxedge.bounds.registry import BOUNDS
+from jaxedge.system.allocation import Allocation, StageAllocation
+from jaxedge.training.data.samples import Samples, pooled
+from jaxedge.training.rounds.measuring import squared_norm, task_gradient
+from jaxedge.training.rounds.stages import finetune, pretrain
 
 LENGTH = 40
 """Rounds of a stage at most."""

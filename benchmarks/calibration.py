@@ -17,14 +17,14 @@ import numpy as np
 import records
 
 import jaxedge
-from jaxedge.allocation import Allocation
-from jaxedge.bounds import two_stage_bound
-from jaxedge.scenario import Scenario
-from jaxedge.training.calibration import calibrate
-from jaxedge.training.calibration_path import Trial
-from jaxedge.training.courses import course
-from jaxedge.training.runner import Row, train
-from jaxedge.training.segments import Settings
+from jaxedge.bounds.two_stage import two_stage_bound
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation
+from jaxedge.training.calibration.calibrate import calibrate
+from jaxedge.training.calibration.path import Trial
+from jaxedge.training.runs.courses import course
+from jaxedge.training.runs.runner import Row, train
+from jaxedge.training.runs.segments import Settings
 from jaxedge.training.tasks import Task, TaskSpec, load_task
 
 EVERY = 5

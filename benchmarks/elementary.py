@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxedge import elementary
+from jaxedge.program import elementary
 
 REPEATS = 16
 

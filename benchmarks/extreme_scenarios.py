@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import restatement
 
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.chunks import take
-from jaxedge.sampling import sample_batch
-from jaxedge.scenario import Scenario
-from jaxedge.validation import validate_batch
+from jaxedge.machine.chunks import take
+from jaxedge.scenario.sampling import sample_batch
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.validation import validate_batch
+from jaxedge.system.allocation import Allocation, StageAllocation
 
 TIGHTNESS = (0.0, 0.3, 0.6, 0.9, 1.0, 1.05, 1.1, 1.2)
 

@@ -15,8 +15,8 @@ import records
 from known_functions import KNOWN
 
 from jaxedge import presets
-from jaxedge.global_measures import sobol
-from jaxedge.global_sensitivity import METHODS, global_sensitivity
+from jaxedge.sensitivity.measures import sobol
+from jaxedge.sensitivity.over_ranges import METHODS, global_sensitivity
 
 ORDERS = ("first_order", "total_order")
 

@@ -22,11 +22,11 @@ import referee
 from peers import left_out, parameters
 from peers.scip import GAP, VARIANTS, Found, solve_one
 
-from jaxedge import compilation_cache
-from jaxedge.chunks import cores, take
-from jaxedge.planning import answer_batch
-from jaxedge.sampling import sample_batch
-from jaxedge.scenario import Scenario
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.chunks import cores, take
+from jaxedge.planning.entry import answer_batch
+from jaxedge.scenario.sampling import sample_batch
+from jaxedge.scenario.scenario import Scenario
 
 SIZES = (2, 10)
 TIGHTNESS = 0.5

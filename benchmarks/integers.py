@@ -11,9 +11,9 @@ import time
 import jax
 import numpy as np
 
-from jaxedge.planning import plan_batch
-from jaxedge.sampling import sample_batch
-from jaxedge.stacking import unstack
+from jaxedge.planning.entry import plan_batch
+from jaxedge.scenario.sampling import sample_batch
+from jaxedge.scenario.stacking import unstack
 
 DEVICES = 10
 

@@ -34,17 +34,18 @@ import records
 from scipy import stats
 
 import jaxedge
-from jaxedge import compilation_cache
-from jaxedge.allocation import Allocation
-from jaxedge.bounds import BOUNDS, two_stage_bound
-from jaxedge.figure_style import BLUE, GREY, VERMILION, new_figure, save, styled
-from jaxedge.scenario import Scenario
-from jaxedge.schemes import JOINT
-from jaxedge.training.calibration import Calibration, calibrate
-from jaxedge.training.calibration_path import Trial, path
-from jaxedge.training.ledger import ledger
-from jaxedge.training.many import Runs, train_many
-from jaxedge.training.measuring import squared_norm, task_gradient
+from jaxedge.bounds.registry import BOUNDS
+from jaxedge.bounds.two_stage import two_stage_bound
+from jaxedge.machine import compilation_cache
+from jaxedge.planning.schemes import JOINT
+from jaxedge.report.figure_style import BLUE, GREY, VERMILION, new_figure, save, styled
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation
+from jaxedge.training.calibration.calibrate import Calibration, calibrate
+from jaxedge.training.calibration.path import Trial, path
+from jaxedge.training.rounds.many import Runs, train_many
+from jaxedge.training.rounds.measuring import squared_norm, task_gradient
+from jaxedge.training.runs.ledger import ledger
 from jaxedge.training.tasks import Task, TaskSpec, load_task
 
 SHARES = (0.005, 0.02, 0.08)

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import jaxedge
-from jaxedge.chunks import cores
+from jaxedge.machine.chunks import cores
 
 FOLDER = pathlib.Path(__file__).parent / "records"
 

@@ -15,13 +15,12 @@ import jax
 import numpy as np
 import restatement
 
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.bounds import two_stage_bound
-from jaxedge.formulation import two_stage_program
-from jaxedge.problem import violation
-from jaxedge.program import Program
-from jaxedge.responses import Prices
-from jaxedge.scenario import Devices, Scenario, Server
+from jaxedge.bounds.two_stage import two_stage_bound, two_stage_program
+from jaxedge.program.program import Program
+from jaxedge.program.responses import Prices
+from jaxedge.scenario.scenario import Devices, Scenario, Server
+from jaxedge.system.allocation import Allocation, StageAllocation
+from jaxedge.system.constraints import violation
 
 TOLERANCE = 1e-6
 """Relative violation beyond which a design is no answer."""

@@ -20,21 +20,17 @@ import jax
 import numpy as np
 import records
 
-from jaxedge.active_limits import active_limits
-from jaxedge.chunks import in_chunks, take
-from jaxedge.designs import programs_of_each
-from jaxedge.driver import Relaxed, judge, solve_relaxed
-from jaxedge.optimality import refined, starting_point
-from jaxedge.program import Program
-from jaxedge.sampling import sample_batch
-from jaxedge.scenario import FIELDS, Field, Scenario
-from jaxedge.sensitivity import (
-    field_value,
-    gradients_of_valid,
-    optimal_bound,
-    solved,
-    with_field,
-)
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.program.program import Program
+from jaxedge.relaxation.driver import solve_relaxed
+from jaxedge.relaxation.judge import Relaxed, judge
+from jaxedge.scenario.fields import field_value, with_field
+from jaxedge.scenario.sampling import sample_batch
+from jaxedge.scenario.scenario import FIELDS, Field, Scenario
+from jaxedge.sensitivity.active_limits import active_limits
+from jaxedge.sensitivity.gradients import gradients_of_valid, optimal_bound, solved
+from jaxedge.sensitivity.optimality import refined, starting_point
 
 STEP, NOTICED = 1e-4, 1e-3
 """Relative step of the differences; elasticities above it have relative errors, others absolute

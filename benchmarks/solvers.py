@@ -17,12 +17,12 @@ import jax
 import numpy as np
 import records
 
-from jaxedge.driver import in_chunks, solve_relaxed
-from jaxedge.formulation import two_stage_program
-from jaxedge.log_program import find, settings_for_logs
-from jaxedge.program import Program
-from jaxedge.sampling import sample_batch
-from jaxedge.solvers import GAPS, SOLVERS
+from jaxedge.bounds.two_stage import two_stage_program
+from jaxedge.program.program import Program
+from jaxedge.relaxation.by_augmented_lagrangian import find, settings_for_logs
+from jaxedge.relaxation.driver import in_chunks, solve_relaxed
+from jaxedge.relaxation.solvers import GAPS, SOLVERS
+from jaxedge.scenario.sampling import sample_batch
 
 BASELINE = SOLVERS[3]
 VARIANTS: dict[str, dict[str, Any]] = {

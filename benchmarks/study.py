@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from jaxedge.cli import main as jaxedge
+from jaxedge.commands.cli import main as jaxedge
 from jaxedge.study.folder import FIGURES, PAGE
 
 DOCS = Path(__file__).parents[1] / "docs"

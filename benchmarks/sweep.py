@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/sweep.py [--smallest] [--count N] [--kills N] [--record]
 
-Bare solving is `planning.answer_batch` on blocks spread over the same scenarios; both are timed in
+Bare solving is `entry.answer_batch` on blocks spread over the same scenarios; both are timed in
 CPU seconds of one process and in wall time, after a sweep of a few blocks and bare solving have
 imported and compiled what they need. What that takes is told apart.
 """
@@ -23,18 +23,20 @@ import jax
 import numpy as np
 import records
 
-from jaxedge import compilation_cache, planning, presets, sweeps
-from jaxedge.chunks import cores, in_chunks, take
-from jaxedge.designs import programs_of_each
-from jaxedge.driver import solve_relaxed
-from jaxedge.progress import ProgressLine
-from jaxedge.scenario import Scenario
+from jaxedge import presets, sweeps
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.chunks import cores, in_chunks, take
+from jaxedge.planning import entry
+from jaxedge.relaxation.driver import solve_relaxed
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.validation import validate_batch
 from jaxedge.sweeps import ledger
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.layout import layout_of
 from jaxedge.sweeps.sweep import Sweep
-from jaxedge.validation import validate_batch
+from jaxedge.words.progress import ProgressLine
 
 RAYLEIGH = 1000
 """Channels for each energy budget and deadline."""
@@ -69,7 +71,7 @@ def bare(given: list[Scenario]) -> tuple[float, float]:
     """CPU and wall seconds of solving blocks, a scenario."""
     cpu, wall = time.process_time(), time.perf_counter()
     for batch in given:
-        planning.answer_batch(batch, relaxed=True)
+        entry.answer_batch(batch, relaxed=True)
     count = sum(len(batch.energy_budget) for batch in given)
     return (time.process_time() - cpu) / count, (time.perf_counter() - wall) / count
 

@@ -17,11 +17,12 @@ import jax
 import numpy as np
 import records
 
-from jaxedge.chunks import cores, in_chunks, take
-from jaxedge.driver import FAST, RELAXED_GAP, begin, decompose, solve_relaxed
-from jaxedge.formulation import two_stage_program
-from jaxedge.program import Program
-from jaxedge.sampling import sample_batch
+from jaxedge.bounds.two_stage import two_stage_program
+from jaxedge.machine.chunks import cores, in_chunks, take
+from jaxedge.program.program import Program
+from jaxedge.relaxation.driver import FAST, begin, decompose, solve_relaxed
+from jaxedge.relaxation.judge import RELAXED_GAP
+from jaxedge.scenario.sampling import sample_batch
 
 SIZES = {1: 16384, 3: 16384, 10: 16384, 50: 4096, 200: 512, 1000: 64}
 """K and scenarios."""

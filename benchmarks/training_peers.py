@@ -26,12 +26,12 @@ import numpy as np
 import records
 from peers import federated, left_out
 
-from jaxedge.chunks import cores
-from jaxedge.training.averaging import average
-from jaxedge.training.convolutions import computed_as
-from jaxedge.training.models import model, trainable
-from jaxedge.training.stages import Samples
-from jaxedge.training.strategies import on_all_processors
+from jaxedge.machine.chunks import cores
+from jaxedge.training.data.samples import Samples
+from jaxedge.training.models.convolutions import computed_as
+from jaxedge.training.models.networks import model, trainable
+from jaxedge.training.rounds.averaging import average
+from jaxedge.training.rounds.strategies import on_all_processors
 
 SHAPE, CLASSES = (32, 32, 3), 10
 MODELS = ("mlp", "lenet5", "cnn")

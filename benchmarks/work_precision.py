@@ -27,14 +27,15 @@ import records
 import referee
 from peers import ALL, Peer, left_out, parameters, solve_chunk
 
-from jaxedge import compilation_cache
-from jaxedge.chunks import cores, in_chunks, take
-from jaxedge.driver import FAST, Relaxed, begin, decompose, solve_relaxed
-from jaxedge.formulation import allocation_of
-from jaxedge.program import Program
-from jaxedge.sampling import sample_batch
-from jaxedge.scenario import Scenario
-from jaxedge.solvers import SOLVERS
+from jaxedge.bounds.formulation import allocation_of
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.chunks import cores, in_chunks, take
+from jaxedge.program.program import Program
+from jaxedge.relaxation.driver import FAST, begin, decompose, solve_relaxed
+from jaxedge.relaxation.judge import Relaxed
+from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.scenario.sampling import sample_batch
+from jaxedge.scenario.scenario import Scenario
 
 SIZES = (10, 50)
 TIGHTNESS = (0.0, 0.5, 0.9, 1.0)

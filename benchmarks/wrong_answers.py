@@ -24,14 +24,16 @@ import restatement
 from extreme_scenarios import VARIANTS, extreme_batch
 from peers import left_out
 
-from jaxedge import compilation_cache, scenario_files
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.answer import Status
-from jaxedge.answers import Answers
-from jaxedge.chunks import in_chunks, take
-from jaxedge.driver import RELAXED_GAP, solve_relaxed
-from jaxedge.planning import answer_batch
-from jaxedge.scenario import Scenario
+from jaxedge.answers.batch import Answers
+from jaxedge.answers.status import Status
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.planning.entry import answer_batch
+from jaxedge.relaxation.driver import solve_relaxed
+from jaxedge.relaxation.judge import RELAXED_GAP
+from jaxedge.scenario import files
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation, StageAllocation
 
 SIZES = (1, 2, 5, 10, 20, 50)
 CHUNK = 512
@@ -216,9 +218,7 @@ def _told(found: dict[int, str], scenarios: Scenario, names: list[str], where: s
             "problem": text,
             "where": where,
             "variant": names[position],
-            "scenario": scenario_files.dumps(
-                jax.tree.map(lambda x, i=position: x[i], scenarios), "json"
-            ),
+            "scenario": files.dumps(jax.tree.map(lambda x, i=position: x[i], scenarios), "json"),
         }
         for position, text in found.items()
     ]

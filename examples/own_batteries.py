@@ -3,7 +3,7 @@
 import numpy as np
 
 import jaxedge
-from jaxedge.own_limits import Limit, OwnProblem
+from jaxedge.custom.limits import Limit, OwnProblem
 
 
 def main() -> None:

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxedge
-from jaxedge.training.calibration import calibrate
-from jaxedge.training.calibration_path import Trial
-from jaxedge.training.courses import course
-from jaxedge.training.data_files import digits
-from jaxedge.training.dataset import split
-from jaxedge.training.many import train_many
-from jaxedge.training.partitions import partition
-from jaxedge.training.shifts import shifted
+from jaxedge.training.calibration.calibrate import calibrate
+from jaxedge.training.calibration.path import Trial
+from jaxedge.training.data.data_files import digits
+from jaxedge.training.data.dataset import split
+from jaxedge.training.data.partitions import partition
+from jaxedge.training.data.shifts import shifted
+from jaxedge.training.rounds.many import train_many
+from jaxedge.training.runs.courses import course
 from jaxedge.training.tasks import task
 
 

@@ -4,8 +4,9 @@ Everything public stands here and is imported when first used, so ``import jaxed
 and ``jaxedge --help`` answers before JAX is loaded.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from jaxedge.machine.late_imports import late_imports
 
 __version__ = "0.1.0"
 
@@ -21,55 +22,60 @@ __all__ = [
     "Status",
     "answer_batch",
     "bounds",
+    "custom",
     "load",
-    "own_limits",
     "plan",
     "plan_batch",
     "presets",
     "sampling",
+    "sensitivity",
     "solve",
+    "sweeps",
+    "training",
     "validate",
 ]
 
-_HOME = {
-    "Allocation": "allocation",
-    "Answers": "answers",
-    "Devices": "scenario",
-    "Learning": "scenario",
-    "Plan": "answer",
-    "Scenario": "scenario",
-    "Server": "scenario",
-    "StageAllocation": "allocation",
-    "Status": "answer",
-    "answer_batch": "planning",
-    "load": "scenario_files",
-    "plan": "planning",
-    "plan_batch": "planning",
-    "solve": "solving",
-    "validate": "validation",
+_HOMES = {
+    "Allocation": "system.allocation",
+    "Answers": "answers.batch",
+    "Devices": "scenario.scenario",
+    "Learning": "scenario.scenario",
+    "Plan": "answers.plan",
+    "Scenario": "scenario.scenario",
+    "Server": "scenario.scenario",
+    "StageAllocation": "system.allocation",
+    "Status": "answers.status",
+    "answer_batch": "planning.entry",
+    "bounds": "bounds",
+    "custom": "custom",
+    "load": "scenario.files",
+    "plan": "planning.entry",
+    "plan_batch": "planning.entry",
+    "presets": "scenario.presets",
+    "sampling": "scenario.sampling",
+    "sensitivity": "sensitivity",
+    "solve": "planning.solving",
+    "sweeps": "sweeps",
+    "training": "training",
+    "validate": "scenario.validation",
 }
-"""Public name -> its module; the other public names are modules themselves."""
+"""Public name -> the module that it stands in; a module stands in itself."""
 
 if TYPE_CHECKING:
-    from jaxedge import bounds, own_limits, presets, sampling
-    from jaxedge.allocation import Allocation, StageAllocation
-    from jaxedge.answer import Plan, Status
-    from jaxedge.answers import Answers
-    from jaxedge.planning import answer_batch, plan, plan_batch
-    from jaxedge.scenario import Devices, Learning, Scenario, Server
-    from jaxedge.scenario_files import load
-    from jaxedge.solving import solve
-    from jaxedge.validation import validate
+    from jaxedge import bounds, custom, sensitivity, sweeps, training
+    from jaxedge.answers.batch import Answers
+    from jaxedge.answers.plan import Plan
+    from jaxedge.answers.status import Status
+    from jaxedge.planning.entry import answer_batch, plan, plan_batch
+    from jaxedge.planning.solving import solve
+    from jaxedge.scenario import presets, sampling
+    from jaxedge.scenario.files import load
+    from jaxedge.scenario.scenario import Devices, Learning, Scenario, Server
+    from jaxedge.scenario.validation import validate
+    from jaxedge.system.allocation import Allocation, StageAllocation
 else:  # hidden from type checkers, to which it would make every name of jaxedge exist
-
-    def __getattr__(name):
-        """Import a public name when it is first asked for (PEP 562)."""
-        if name not in __all__:
-            raise AttributeError(f"module 'jaxedge' has no attribute {name!r}")
-        if name not in _HOME:
-            return importlib.import_module(f"jaxedge.{name}")
-        return getattr(importlib.import_module(f"jaxedge.{_HOME[name]}"), name)
+    __getattr__, _ = late_imports(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return list(__all__)

@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxedge.cli import main
+from jaxedge.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

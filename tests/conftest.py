@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from jaxedge import compilation_cache
+from jaxedge.machine import compilation_cache
 
 # Half of the tests' time is compiling: workers share what one of them has compiled, and LLVM does
 # not try hard, as under the command line. XLA_FLAGS that name a level are kept.

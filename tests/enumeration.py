@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxedge.cheapest import cheapest
+from jaxedge.relaxation.cheapest import cheapest
 
 
 def _most_rounds(program, kind):

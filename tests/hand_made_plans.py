@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 
 from jaxedge import presets
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.answer import Plan, Shortfall, Status
-from jaxedge.scenario import Scenario
+from jaxedge.answers.plan import Plan
+from jaxedge.answers.status import Shortfall, Status
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation, StageAllocation
 from tests import plain_model
 from tests.plain_model import plain
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from jaxedge.schemes import JOINT
+from jaxedge.planning.schemes import JOINT
 from jaxedge.study import comparison, convergence, growth, phase, setting
 from jaxedge.study.scheme_figures import STYLES
 from jaxedge.study.sizes import Size

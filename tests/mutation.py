@@ -8,8 +8,9 @@ imported JAX, but computed nothing, forks for each, and the fork imports the mut
 module's place: no file is written. Compiled programs are shared through a folder of the run. Tests
 that take far longer than on the module itself have noticed as well.
 
-Mutmut leaves decorated functions out, half of the arithmetic of ``jaxedge.integers``. Cosmic Ray
-knows neither ``minimum`` for ``maximum`` nor the branches of ``where``, and 36 % of its mutants
+Mutmut leaves decorated functions out, half of the arithmetic of
+``jaxedge.integers.local_search``. Cosmic Ray knows neither ``minimum`` for ``maximum`` nor the
+branches of ``where``, and 36 % of its mutants
 here are operators of bits between floats, which raise whatever the tests are.
 """
 
@@ -33,17 +34,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from jaxedge import compilation_cache
+from jaxedge.machine import compilation_cache
 from tests.mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).parents[1]
 TARGETS = {
-    "system.channel": ("test_system",),
-    "system.delay": ("test_system",),
-    "system.energy": ("test_system",),
-    "bounds": ("test_bounds",),
-    "certificates": ("test_certificates",),
-    "integers": ("test_integers",),
+    "system.channel": ("system/test_system",),
+    "system.delay": ("system/test_system",),
+    "system.energy": ("system/test_system",),
+    "bounds.two_stage": ("bounds/test_bounds",),
+    "bounds.fine_tuning": ("bounds/test_bounds",),
+    "program.certificates": ("program/test_certificates",),
+    "integers.local_search": ("integers/test_local_search",),
 }
 """Module below jaxedge -> the test files that are to notice its mutants, cheapest first."""
 

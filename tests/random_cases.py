@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.scenario import Devices, Learning, Scenario, Server
+from jaxedge.scenario.scenario import Devices, Learning, Scenario, Server
+from jaxedge.system.allocation import Allocation, StageAllocation
 
 DEVICE_COUNTS = (1, 2, 5, 10)
 

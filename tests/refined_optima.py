@@ -2,11 +2,12 @@
 
 import jax
 
-from jaxedge.chunks import in_chunks
-from jaxedge.designs import programs_of_each
-from jaxedge.driver import judge, solve_relaxed
-from jaxedge.optimality import refined, starting_point
-from jaxedge.sensitivity import field_value, with_field
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.relaxation.driver import solve_relaxed
+from jaxedge.relaxation.judge import judge
+from jaxedge.scenario.fields import field_value, with_field
+from jaxedge.sensitivity.optimality import refined, starting_point
 
 
 def moved(scenarios, item, factor):

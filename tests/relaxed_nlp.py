@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
 
 
 @dataclasses.dataclass(frozen=True)

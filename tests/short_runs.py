@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxedge import presets
-from jaxedge.allocation import Allocation, StageAllocation
+from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.training.tasks import TaskSpec
 
 SPEC = TaskSpec(model="logistic", strength=0.3)

@@ -18,9 +18,9 @@ import restatement
 import wrong_answers
 from peers import conic, parameters, scip
 
-from jaxedge import scenario_files
-from jaxedge.planning import answer_batch
-from jaxedge.stacking import stack, unstack
+from jaxedge.planning.entry import answer_batch
+from jaxedge.scenario import files
+from jaxedge.scenario.stacking import stack, unstack
 from tests import plain_dual
 
 DATA = Path(__file__).parent / "data"
@@ -57,7 +57,7 @@ def reference():
     """Two stored scenarios of K = 2, stacked, and their optimal bounds."""
     stored = json.loads((DATA / "relaxation.json").read_text(encoding="utf-8"))["cases"]
     some = [case for case in stored if len(case["scenario"]["devices"]["gain"]) == 2][:2]
-    scenarios = stack([scenario_files.loads(json.dumps(c["scenario"]), "json") for c in some])
+    scenarios = stack([files.loads(json.dumps(c["scenario"]), "json") for c in some])
     return scenarios, np.array([case["relaxation"]["bound"] for case in some])
 
 

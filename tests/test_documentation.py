@@ -9,9 +9,9 @@ import pytest
 
 import jaxedge
 import jaxedge.sweeps
-from jaxedge.answers import STATUSES
-from jaxedge.cli import main
-from jaxedge.solvers import GAPS
+from jaxedge.answers.batch import STATUSES
+from jaxedge.commands.cli import main
+from jaxedge.relaxation.solvers import GAPS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -10,11 +10,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxedge import presets, scenario_files
-from jaxedge.cli import main
-from jaxedge.planning import plan, plan_batch
-from jaxedge.sampling import sample
-from jaxedge.validation import validate
+from jaxedge import presets
+from jaxedge.commands.cli import main
+from jaxedge.planning.entry import plan, plan_batch
+from jaxedge.scenario import files
+from jaxedge.scenario.sampling import sample
+from jaxedge.scenario.validation import validate
 from tests.plain_model import BOUNDS, broken_limits, energy_and_delay, plain
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def saved(name, content):
 
 
 def saved_list(name, scenarios):
-    trees = [json.loads(scenario_files.dumps(validate(item), "json")) for item in scenarios]
+    trees = [json.loads(files.dumps(validate(item), "json")) for item in scenarios]
     return saved(name, json.dumps(trees))
 
 
@@ -120,13 +121,13 @@ def test_the_table_shows_the_design_beside_every_scheme(answered):
 
 
 def test_an_infeasible_scenario_is_an_answer_that_helps(answered):
-    file = saved("starved.toml", scenario_files.dumps(STARVED))
+    file = saved("starved.toml", files.dumps(STARVED))
     answer = json.loads(answered("plan", file, "--json", "--no-schemes"))
     assert answer["status"] == "infeasible"
     assert answer["bound"] is answer["allocation"] is answer["gap"] is None
     reason = answer["infeasible_because"]
     enough = dataclasses.replace(STARVED, energy_budget=reason["least_energy"] * (1 + 1e-9))
-    file = saved("enough.toml", scenario_files.dumps(enough))
+    file = saved("enough.toml", files.dumps(enough))
     answer = json.loads(answered("plan", file, "--json", "--no-schemes"))
     assert answer["status"] in ("optimal", "feasible")
     assert broken_limits(plain(validate(enough)), answer["allocation"]) == []
@@ -171,7 +172,7 @@ def test_a_batch_answers_in_order(capsys, options):
 
 
 def test_cases_with_names_are_a_batch_too(capsys):
-    trees = [json.loads(scenario_files.dumps(validate(item), "json")) for item in MIXED[:2]]
+    trees = [json.loads(files.dumps(validate(item), "json")) for item in MIXED[:2]]
     cases = {"cases": [{"name": str(i), "scenario": tree} for i, tree in enumerate(trees)]}
     file = saved("cases.json", json.dumps(cases))
     assert main(["batch", file, "--relaxed", "--output", "-"]) == 0
@@ -197,7 +198,7 @@ def test_a_batch_and_single_plans_agree():
     ],
 )
 def test_a_bad_file_is_refused_in_one_line(capsys, old, new, named):
-    text = scenario_files.template("small")
+    text = files.template("small")
     assert old in text
     file = saved("bad.toml", text.replace(old, new, 1))
     assert main(["plan", file, "--json"]) == 2

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxedge import presets, scenario_files
-from jaxedge.cli import BAD_INPUT, main
+from jaxedge import presets
+from jaxedge.commands.cli import BAD_INPUT, main
+from jaxedge.scenario import files
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,7 +71,7 @@ def test_the_start_is_two_commands_that_set_everything_up():
 
 
 def test_bad_input_is_answered_as_shown(in_a_folder):
-    template = scenario_files.template()
+    template = files.template()
     edits = {
         "negative.toml": ("energy_budget = 1000.0", "energy_budget = -300.0"),
         "misspelt.toml": ("energy_budget =", "energy_buget ="),
@@ -97,11 +98,11 @@ def test_options_and_units_exist():
     assert named <= set(re.findall(r"--[\w-]+", described))
     for key in re.findall(r"`(\w+) = -?\d+`", TEXT):
         assert key in ("max_power_dbm", "bandwidth_mhz", "gain_db")
-        tree = tomllib.loads(scenario_files.template("small"))
+        tree = tomllib.loads(files.template("small"))
         plain_key, unit = key.rsplit("_", 1)
         value = {"dbm": 20, "mhz": 1, "db": -110}[unit]
         del tree["devices"][plain_key]
-        scenario_files.from_tree({**tree, "devices": {**tree["devices"], key: value}})
+        files.from_tree({**tree, "devices": {**tree["devices"], key: value}})
 
 
 def test_files_that_are_named_exist():

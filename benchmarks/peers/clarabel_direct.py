@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
 from peers.conic import Conic, choices_of, conic_of
 from peers.parameters import none_found, scenario_at
 

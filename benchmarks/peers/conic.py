@@ -23,7 +23,7 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
 from peers.parameters import named, none_found, row_of, starting_choices
 
 M, N, S, X0, T0, D, R, E0, W0, Q0 = range(10)

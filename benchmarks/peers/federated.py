@@ -1,6 +1,7 @@
 """Federated averaging in PyTorch: a plain loop over users, and pfl's and Flower's simulations.
 
-Models are those of `jaxedge.training.models`; their weights come as a list of (kernel, bias).
+Models are those of `jaxedge.training.models.networks`; their weights come as a list of
+(kernel, bias).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxedge.allocation import Allocation
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation
 from peers.parameters import (
     allocation,
     named,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
 from peers.parameters import starting_choices
 
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import restatement
 
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation, StageAllocation
 
 COMMON = [
     "energy_budget",

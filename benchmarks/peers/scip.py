@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
 from peers.parameters import named, none_found, row_of
 
 VARIANTS = ("natural", "log")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
 from peers.natural import boxes, limits, log_bound, start_of
 from peers.parameters import scenario_at
 

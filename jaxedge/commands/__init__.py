@@ -5,8 +5,8 @@ None imports JAX before it runs, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-from jaxedge.arguments import Command
 from jaxedge.commands import batch, calibrate, init, plan, plot, sensitivity, study, sweep, train
+from jaxedge.commands.arguments import Command
 
 COMMANDS: dict[str, Command] = {
     "init": init,

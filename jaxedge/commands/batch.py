@@ -6,11 +6,11 @@ import argparse
 import tempfile
 from collections import Counter
 
-from jaxedge import compilation_cache
-from jaxedge.arguments import Parser, add_solving
-from jaxedge.console import check_bound, json_text, read, say
-from jaxedge.output_files import OutputFileError, check_writable, write_whole
-from jaxedge.progress import ProgressLine
+from jaxedge.commands.arguments import Parser, add_solving
+from jaxedge.commands.console import check_bound, json_text, read, say
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.output_files import OutputFileError, check_writable, write_whole
+from jaxedge.words.progress import ProgressLine
 
 SUMMARY = "plan many scenarios in one call"
 _EPILOG = """\
@@ -40,14 +40,14 @@ def run(options: argparse.Namespace) -> None:
     if options.output != "-":
         check_writable(options.output)
     compilation_cache.enable()
-    from jaxedge.scenario_files import load_batch
+    from jaxedge.scenario.files import load_batch
 
     scenarios = [scenario for _, scenario in read(options.file, load_batch)]
     check_bound(options.bound, scenarios)
-    from jaxedge import planning
+    from jaxedge.planning import entry
 
     with ProgressLine(count=len(scenarios)) as progress:
-        answers = planning.plan_batch(
+        answers = entry.plan_batch(
             scenarios,
             bound=options.bound,
             solver=options.solver,

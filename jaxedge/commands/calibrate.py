@@ -6,16 +6,16 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from jaxedge import compilation_cache
-from jaxedge.arguments import Parser, add_scenario, given
-from jaxedge.console import given_scenario, json_text, say
-from jaxedge.output_files import check_writable, write_whole
-from jaxedge.progress import ProgressLine
-from jaxedge.task_options import DATA_HELP, add_task_options, given_task
+from jaxedge.commands.arguments import Parser, add_scenario, given
+from jaxedge.commands.console import given_scenario, json_text, say
+from jaxedge.commands.task_options import DATA_HELP, add_task_options, given_task
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.output_files import check_writable, write_whole
+from jaxedge.words.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from jaxedge.training.calibration import Calibration
-    from jaxedge.training.calibration_path import Trial
+    from jaxedge.training.calibration.calibrate import Calibration
+    from jaxedge.training.calibration.path import Trial
 
 SUMMARY = "measure the bound's constants on a model and data"
 _EPILOG = f"""\
@@ -105,9 +105,9 @@ def run(options: argparse.Namespace) -> None:
     compilation_cache.enable()
     import numpy as np
 
-    from jaxedge.training import transport
-    from jaxedge.training.calibration import calibrate
-    from jaxedge.validation import validate
+    from jaxedge.scenario.validation import validate
+    from jaxedge.training.calibration import transport
+    from jaxedge.training.calibration.calibrate import calibrate
 
     if options.wasserstein:
         transport.check_importable()
@@ -135,14 +135,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _given_trial(options: argparse.Namespace) -> Trial:
-    from jaxedge.training.calibration_path import Trial
+    from jaxedge.training.calibration.path import Trial
 
     names = ("pretraining_rounds", "finetuning_rounds", "intervals", "server_batch", "device_batch")
     return Trial(**given(options, *names, "seed"))
 
 
 def _tell(found: Calibration, told: dict[str, Any], options: argparse.Namespace) -> None:
-    from jaxedge.calibration_table import calibration_table
+    from jaxedge.report.calibration_table import calibration_table
 
     if options.plan:
         told["plans"] = _plans(found)
@@ -152,7 +152,7 @@ def _tell(found: Calibration, told: dict[str, Any], options: argparse.Namespace)
 
 
 def _plans(found: Calibration) -> dict[str, Any]:
-    from jaxedge.interval_planning import plan_within
+    from jaxedge.planning.intervals import plan_within
 
     with ProgressLine() as progress:
         return plan_within(

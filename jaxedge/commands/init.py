@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from jaxedge.arguments import Parser
-from jaxedge.choices import choice
+from jaxedge.commands.arguments import Parser
+from jaxedge.words.choices import choice
 
 SUMMARY = "print a commented scenario file to edit"
 _EPILOG = """\
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
-    from jaxedge import presets, scenario_files
+    from jaxedge.scenario import files, presets
 
     name = choice("preset", options.preset, presets.names())
-    sys.stdout.write(scenario_files.template(name))
+    sys.stdout.write(files.template(name))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from jaxedge import compilation_cache
-from jaxedge.arguments import Parser, add_scenario, add_solving
-from jaxedge.console import check_bound, given_scenario, json_text, read, say
-from jaxedge.output_files import OutputFileError
-from jaxedge.progress import ProgressLine
+from jaxedge.commands.arguments import Parser, add_scenario, add_solving
+from jaxedge.commands.console import check_bound, given_scenario, json_text, read, say
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.output_files import OutputFileError
+from jaxedge.words.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from jaxedge.answer import Plan
-    from jaxedge.scenario import Scenario
+    from jaxedge.answers.plan import Plan
+    from jaxedge.scenario.scenario import Scenario
 
 SUMMARY = "plan one scenario"
 _EPILOG = """\
@@ -59,7 +59,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
     if options.plot is not None:
-        from jaxedge.figure_style import check_figure_path
+        from jaxedge.report.figure_style import check_figure_path
 
         check_figure_path(options.plot)
     if options.gap is None:  # branch and bound to a gap may run long
@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> None:
     ends = _given_ends(options) if options.within else None
     scenario = given_scenario(options) if ends is None else ends[1]
     check_bound(options.bound, [scenario])
-    from jaxedge import planning
+    from jaxedge.planning import entry
 
     with ProgressLine() as progress:
-        answer = planning.plan(
+        answer = entry.plan(
             scenario,
             bound=options.bound,
             solver=options.solver,
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _given_ends(options: argparse.Namespace) -> tuple[Scenario, Scenario, Scenario]:
-    from jaxedge.interval_files import load_within
+    from jaxedge.scenario.intervals import load_within
 
     if options.file is None or options.preset is not None:
         raise ValueError("--within needs a scenario FILE with a table [intervals], and no --preset")
@@ -97,7 +97,7 @@ def _given_ends(options: argparse.Namespace) -> tuple[Scenario, Scenario, Scenar
 def _plans_within(
     ends: tuple[Scenario, Scenario, Scenario], bound: str, progress: ProgressLine
 ) -> dict[str, Any]:
-    from jaxedge.interval_planning import plan_within
+    from jaxedge.planning.intervals import plan_within
 
     return plan_within(*ends, bound=bound, progress=progress).to_dict()
 
@@ -109,11 +109,11 @@ def _print_plan(
         told = answer.to_dict()
         print(json_text(told if within is None else {**told, "within": within}))
         return
-    from jaxedge.report import plan_table
+    from jaxedge.answers.table import plan_table
 
     print(plan_table(answer, scenario))
     if within is not None:
-        from jaxedge.calibration_table import within_table
+        from jaxedge.report.calibration_table import within_table
 
         print(f"\n{within_table(within)}")
 
@@ -122,7 +122,7 @@ def _draw(answer: Plan, scenario: Scenario, path: str) -> None:
     if answer.allocation is None:
         say(f"{path} is not drawn: there is no design")
         return
-    from jaxedge.plots import plot_plan
+    from jaxedge.report.plan_plots import plot_plan
 
     try:
         plot_plan(answer, scenario, path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jaxedge.arguments import Parser
-from jaxedge.console import say
+from jaxedge.commands.arguments import Parser
+from jaxedge.commands.console import say
 
 SUMMARY = "draw a sweep"
 _EPILOG = """\
@@ -63,14 +63,14 @@ def _place(text: str) -> tuple[str, str]:
 
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
-    from jaxedge.figure_style import check_figure_path
+    from jaxedge.report.figure_style import check_figure_path
     from jaxedge.sweeps.store import open_sweep
 
     store = Path(options.store)
     output = options.output or f"{store.resolve().name}.pdf"
     check_figure_path(output)
     dataset = open_sweep(store)
-    from jaxedge.sweep_plots import plot_sweep
+    from jaxedge.report.sweep_plots import plot_sweep
 
     plot_sweep(
         dataset,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from jaxedge import compilation_cache
-from jaxedge.arguments import Parser, add_scenario
-from jaxedge.console import given_scenario, json_text, say
-from jaxedge.output_files import OutputFileError
-from jaxedge.progress import ProgressLine
+from jaxedge.commands.arguments import Parser, add_scenario
+from jaxedge.commands.console import given_scenario, json_text, say
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.output_files import OutputFileError
+from jaxedge.words.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from jaxedge.analysis import Sensitivity
+    from jaxedge.sensitivity.analysis import Sensitivity
 
 SUMMARY = "rank what the optimal bound depends on"
 _EPILOG = """\
@@ -61,12 +61,12 @@ def run(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} goes with --ranges FILE.toml")
     if options.plot is not None:
-        from jaxedge.figure_style import check_figure_path
+        from jaxedge.report.figure_style import check_figure_path
 
         check_figure_path(options.plot)
     compilation_cache.enable()
     scenario = given_scenario(options)
-    from jaxedge.analysis import REPLANNED, analyse
+    from jaxedge.sensitivity.analysis import REPLANNED, analyse
 
     with ProgressLine() as progress:
         replanned = 0 if options.no_replanning else REPLANNED
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json_text(found.to_dict()))
     else:
-        from jaxedge.sensitivity_table import sensitivity_table
+        from jaxedge.report.sensitivity_table import sensitivity_table
 
         print(sensitivity_table(found))
     if options.plot is not None:
@@ -90,8 +90,8 @@ def _measure(options: argparse.Namespace) -> None:
     if options.plot is not None:
         raise ValueError("--plot draws elasticities: leave it out with --ranges")
     compilation_cache.enable()
-    from jaxedge.global_sensitivity import global_sensitivity
-    from jaxedge.parameter_ranges import load_ranges
+    from jaxedge.sensitivity.over_ranges import global_sensitivity
+    from jaxedge.sensitivity.ranges import load_ranges
 
     ranges = load_ranges(options.ranges)
     given = {name: getattr(options, name) for name in _GLOBAL}
@@ -104,7 +104,7 @@ def _draw(found: Sensitivity, path: str) -> None:
     if not found.parameters:
         say(f"{path} is not drawn: there is no design")
         return
-    from jaxedge.sensitivity_plot import plot_sensitivity
+    from jaxedge.report.sensitivity_plot import plot_sensitivity
 
     try:
         plot_sensitivity(found, path)

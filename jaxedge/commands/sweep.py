@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from jaxedge import compilation_cache
-from jaxedge.arguments import Parser
-from jaxedge.console import json_text, read, resumable, say
-from jaxedge.progress import ProgressLine
+from jaxedge.commands.arguments import Parser
+from jaxedge.commands.console import json_text, read, resumable, say
+from jaxedge.machine import compilation_cache
+from jaxedge.words.progress import ProgressLine
 
 SUMMARY = "plan every scenario along named axes"
 _EPILOG = """\

@@ -8,19 +8,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxedge import compilation_cache
-from jaxedge.arguments import Parser, add_scenario, given
-from jaxedge.console import given_scenario, json_text, resumable, say
-from jaxedge.output_files import held
-from jaxedge.progress import ProgressLine
-from jaxedge.task_options import DATA_HELP, add_task_options, given_spec, given_task
+from jaxedge.commands.arguments import Parser, add_scenario, given
+from jaxedge.commands.console import given_scenario, json_text, resumable, say
+from jaxedge.commands.task_options import DATA_HELP, add_task_options, given_spec, given_task
+from jaxedge.machine import compilation_cache
+from jaxedge.machine.output_files import held
+from jaxedge.words.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from jaxedge.allocation import Allocation
-    from jaxedge.scenario import Scenario
-    from jaxedge.training.courses import Course
-    from jaxedge.training.run_folder import RunFolder
-    from jaxedge.training.segments import Settings
+    from jaxedge.scenario.scenario import Scenario
+    from jaxedge.system.allocation import Allocation
+    from jaxedge.training.runs.courses import Course
+    from jaxedge.training.runs.run_folder import RunFolder
+    from jaxedge.training.runs.segments import Settings
     from jaxedge.training.tasks import Task
 
 SUMMARY = "train a model under a plan"
@@ -101,15 +101,15 @@ def add_arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
     compilation_cache.enable()
-    from jaxedge.training import run_folder
-    from jaxedge.training.runner import Diverged
-    from jaxedge.training.segments import Settings, usual_every
+    from jaxedge.training.runs import run_folder
+    from jaxedge.training.runs.runner import Diverged
+    from jaxedge.training.runs.segments import Settings, usual_every
 
     resumed = options.resume and Path(options.store).exists()
     if not resumed:
         run_folder.check_free(options.store)
     if options.tensorboard:
-        from jaxedge.training.event_files import check_importable
+        from jaxedge.training.runs.event_files import check_importable
 
         check_importable()
     settings = Settings(**_given(options))
@@ -136,12 +136,12 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 def _scenario_and_task(options: argparse.Namespace) -> tuple[Scenario, Task]:
     import numpy as np
 
-    from jaxedge.validation import validate
+    from jaxedge.scenario.validation import validate
 
     scenario = validate(given_scenario(options))
     task = given_task(options, np.size(scenario.devices.gain))
     if options.bits_per_weight is not None:
-        from jaxedge.training.models import upload_bits
+        from jaxedge.training.models.networks import upload_bits
 
         bits = upload_bits(task.tuned_of(task.weights), options.bits_per_weight)
         scenario = validate(dataclasses.replace(scenario, upload_bits=bits, download_bits=bits))
@@ -157,11 +157,11 @@ def _opened(
     progress: ProgressLine,
 ) -> tuple[RunFolder, Course, Settings]:
     """The run's folder, which rounds run under which design, and how."""
-    from jaxedge.plan_files import load_design
-    from jaxedge.training import run_folder
-    from jaxedge.training.courses import course
-    from jaxedge.training.runner import check
-    from jaxedge.training.strategy_choice import chosen
+    from jaxedge.answers.files import load_design
+    from jaxedge.training.runs import run_folder
+    from jaxedge.training.runs.courses import course
+    from jaxedge.training.runs.runner import check
+    from jaxedge.training.runs.strategy_choice import chosen
 
     channel = "rayleigh" if options.fading else "planned"
 
@@ -179,7 +179,7 @@ def _opened(
         design = _planned(scenario, progress)
     replan = None
     if options.replan:
-        from jaxedge.replanning import plan_finetuning
+        from jaxedge.planning.replanning import plan_finetuning
 
         progress("planning what fading leaves", None)
         replan = plan_finetuning
@@ -193,8 +193,8 @@ def _opened(
 
 def _as_begun(options: argparse.Namespace, settings: Settings) -> Settings:
     """With the run's own strategy where none is asked for: another has other last bits."""
-    from jaxedge.training.run_folder import setting_in
-    from jaxedge.training.strategy_choice import AUTO
+    from jaxedge.training.runs.run_folder import setting_in
+    from jaxedge.training.runs.strategy_choice import AUTO
 
     for name in ("strategy", "convolution"):
         asked = getattr(options, name)
@@ -205,7 +205,7 @@ def _as_begun(options: argparse.Namespace, settings: Settings) -> Settings:
 
 
 def _planned(scenario: Scenario, progress: ProgressLine) -> Allocation:
-    from jaxedge.planning import plan
+    from jaxedge.planning.entry import plan
 
     found = plan(scenario, progress=progress)
     if found.allocation is None:
@@ -222,14 +222,14 @@ def _train(
     *,
     events: bool,
 ) -> None:
-    from jaxedge.training.runner import Keeper, train
+    from jaxedge.training.runs.runner import Keeper, train
 
     begin = folder.latest(task.weights)
     with ExitStack() as stack:
         progress = stack.enter_context(ProgressLine(count=len(course.ledger), unit="rounds"))
         keeper: Keeper = folder
         if events:
-            from jaxedge.training.event_files import EventFiles
+            from jaxedge.training.runs.event_files import EventFiles
 
             before = 0 if begin is None else begin.rounds
             keeper = stack.enter_context(EventFiles(folder, folder.path / "tensorboard", before))
@@ -240,8 +240,8 @@ def _tell(
     folder: RunFolder, scenario: Scenario, task: Task, course: Course, options: argparse.Namespace
 ) -> None:
     """Write the ledger, the summary and the figures, and print the table."""
-    from jaxedge.training.summary import summary
-    from jaxedge.training_table import training_table
+    from jaxedge.report.training_table import training_table
+    from jaxedge.training.runs.summary import summary
 
     rows = folder.measured()
     told = summary(scenario, course, rows)
@@ -254,7 +254,7 @@ def _tell(
 def _draw(folder: RunFolder, scenario: Scenario, task: Task, rows: list[dict[str, Any]]) -> None:
     import numpy as np
 
-    from jaxedge.training_plots import plot_partition, plot_training
+    from jaxedge.report.training_plots import plot_partition, plot_training
 
     folder.figures.mkdir(exist_ok=True)
     budgets = float(np.asarray(scenario.energy_budget)), float(np.asarray(scenario.delay_budget))

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.pipeline import Progress
-from jaxedge.planning import INTEGER_GAP
-from jaxedge.scenario import Scenario
-from jaxedge.schemes import JOINT
+from jaxedge.planning.question import INTEGER_GAP
+from jaxedge.planning.schemes import JOINT
+from jaxedge.scenario.scenario import Scenario
 from jaxedge.study import setting
 from jaxedge.study.plans import Planned, planned
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.trained import Run, trained
+from jaxedge.words.callbacks import Progress
 
 _SAME = 1 + INTEGER_GAP
 """Ratio of bounds that counts as equal: to it the joint design is certified."""

@@ -6,16 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from jaxedge.allocation import Allocation
-from jaxedge.pipeline import Progress
-from jaxedge.scenario import Scenario
-from jaxedge.schemes import JOINT
-from jaxedge.stacking import unstack
+from jaxedge.planning.schemes import JOINT
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.stacking import unstack
 from jaxedge.study import setting
 from jaxedge.study.plans import planned, under_channels
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.trained import trained
+from jaxedge.system.allocation import Allocation
+from jaxedge.words.callbacks import Progress
 
 ENERGY, DELAY = 2 * setting.ENERGY, 2 * setting.DELAY
 """J and s: twice the budgets of the other questions, so that curves have room to bend."""
@@ -29,7 +29,7 @@ def compute(constants: Table, size: Size, progress: Progress) -> Table:
 
     A run that has ended keeps its last numbers.
     """
-    from jaxedge.training.ledger import ledger
+    from jaxedge.training.runs.ledger import ledger
 
     base = dataclasses.replace(
         setting.scenario(constants), energy_budget=ENERGY, delay_budget=DELAY

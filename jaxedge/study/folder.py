@@ -17,8 +17,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jaxedge.output_files import OutputFileError, write_whole
-from jaxedge.provenance import differences, environment
+from jaxedge.machine.output_files import OutputFileError, write_whole
+from jaxedge.machine.provenance import differences, environment
 from jaxedge.study.table import Table
 
 SCHEMA = 1

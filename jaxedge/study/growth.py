@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.pipeline import Progress
-from jaxedge.planning import answer_batch
+from jaxedge.planning.entry import answer_batch
 from jaxedge.study import setting
 from jaxedge.study.plans import joined, under_channels
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
+from jaxedge.words.callbacks import Progress
 
 BUDGETS = {
     "energy": ("energy_budget", np.geomspace(10.0, 1000.0, 13)),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxedge.axes_style import edges, legend_above, log_ticks
-from jaxedge.figure_style import BLACK, BLUE, COLUMN, VERMILION, new_figure
+from jaxedge.report.axes_style import edges, legend_above, log_ticks
+from jaxedge.report.figure_style import BLACK, BLUE, COLUMN, VERMILION, new_figure
 from jaxedge.study import growth, phase, surface
 from jaxedge.study.scheme_figures import STYLES
 from jaxedge.study.table import Table

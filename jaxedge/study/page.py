@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.output_files import write_whole
-from jaxedge.quantities import number, quantity
+from jaxedge.machine.output_files import write_whole
 from jaxedge.study import comparison, setting
 from jaxedge.study.folder import FIGURES, PREFIX, StudyFolder
 from jaxedge.study.questions import QUESTIONS
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
+from jaxedge.words.quantities import number, quantity
 
 _INTRO = """\
 # A study of two-stage edge learning

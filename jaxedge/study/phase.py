@@ -6,15 +6,15 @@ import dataclasses
 
 import numpy as np
 
-from jaxedge.pipeline import Progress
-from jaxedge.planning import answer_batch, answer_schemes
-from jaxedge.scenario import Scenario
-from jaxedge.schemes import FINETUNING_ONLY
+from jaxedge.planning.entry import answer_batch, answer_schemes
+from jaxedge.planning.schemes import FINETUNING_ONLY
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.validation import validate_batch
 from jaxedge.study import setting
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.threshold import discrepancy_threshold
-from jaxedge.validation import validate_batch
+from jaxedge.words.callbacks import Progress
 
 DISCREPANCY, DELAY = (0.02, 2.0), (8.0, 125.0)
 """Ends of the axes, the latter in s."""

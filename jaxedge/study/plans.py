@@ -9,18 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxedge.allocation import Allocation
-from jaxedge.answers import Answers
-from jaxedge.pipeline import Progress
-from jaxedge.planning import INTEGER_GAP, answer_schemes
-from jaxedge.scenario import Scenario
-from jaxedge.schemes import FINETUNING_ONLY, JOINT
+from jaxedge.answers.batch import Answers
+from jaxedge.planning.entry import answer_schemes
+from jaxedge.planning.question import INTEGER_GAP
+from jaxedge.planning.schemes import FINETUNING_ONLY, JOINT
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.validation import validate_batch
 from jaxedge.study.setting import CHANNEL, RADIUS_KM
 from jaxedge.sweeps.axes import channels
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.sweep import Sweep
-from jaxedge.validation import validate_batch
+from jaxedge.system.allocation import Allocation
+from jaxedge.words.callbacks import Progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

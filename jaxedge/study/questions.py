@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jaxedge.pipeline import Progress
 from jaxedge.study import (
     comparison,
     convergence,
@@ -19,6 +18,7 @@ from jaxedge.study import (
 )
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
+from jaxedge.words.callbacks import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from jaxedge.choices import choice
-from jaxedge.figure_style import save, styled
-from jaxedge.pipeline import Progress
+from jaxedge.report.figure_style import save, styled
 from jaxedge.study.folder import StudyFolder, configuration, opened
 from jaxedge.study.page import page
 from jaxedge.study.questions import QUESTIONS
 from jaxedge.study.setting import measured
 from jaxedge.study.sizes import SIZES
+from jaxedge.words.callbacks import Progress
+from jaxedge.words.choices import choice
 
 CONSTANTS = "constants"
 """Name of the part with the bound's constants, which all questions need."""

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxedge.axes_style import label_ends, log_ticks, plain_ticks
-from jaxedge.figure_style import (
+from jaxedge.planning.schemes import (
+    EQUAL_ROUNDS,
+    FINETUNING_ONLY,
+    JOINT,
+    PRETRAINING_ONLY,
+    SEPARATE,
+)
+from jaxedge.report.axes_style import label_ends, log_ticks, plain_ticks
+from jaxedge.report.figure_style import (
     BLACK,
     BLUE,
     GREEN,
@@ -17,7 +24,6 @@ from jaxedge.figure_style import (
     VERMILION,
     new_figure,
 )
-from jaxedge.schemes import EQUAL_ROUNDS, FINETUNING_ONLY, JOINT, PRETRAINING_ONLY, SEPARATE
 from jaxedge.study.comparison import Along
 from jaxedge.study.table import Table
 

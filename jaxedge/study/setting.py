@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxedge import interval_files, presets
-from jaxedge.sampling import RESOURCE_BLOCK
-from jaxedge.scenario import Learning, Scenario
+from jaxedge.scenario import intervals, presets
+from jaxedge.scenario.sampling import RESOURCE_BLOCK
+from jaxedge.scenario.scenario import Learning, Scenario
+from jaxedge.scenario.validation import validate
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
-from jaxedge.validation import validate
 
 if TYPE_CHECKING:
     from jaxedge.training.tasks import Task
@@ -40,7 +40,7 @@ WIDTHS = (8, 16, 32, 64, 128)
 _QUARTER = 90.0
 """Degrees of the strongest rotation."""
 
-CONSTANTS = tuple(name for name in interval_files.CONSTANTS if name != "pl_constant")
+CONSTANTS = tuple(name for name in intervals.CONSTANTS if name != "pl_constant")
 """Of the two-stage bound."""
 
 
@@ -61,7 +61,7 @@ def task(width: int = WIDTH, degrees: float = DEGREES, devices: int = DEVICES) -
 @functools.lru_cache
 def _network(width: int) -> dict[str, Any]:
     """Weights, loss and outputs; the same functions for all data, so that they compile once."""
-    from jaxedge.training.models import model, trainable
+    from jaxedge.training.models.networks import model, trainable
 
     weights, loss, outputs = trainable(model("mlp", (8, 8, 1), 10, hidden=(width,)))
     return {"weights": weights, "loss": loss, "outputs": outputs}
@@ -77,8 +77,8 @@ def cases(size: Size) -> list[tuple[int, float]]:
 
 def measured(size: Size, progress: Any) -> Table:
     """The bound's constants of every task, measured along a trial run."""
-    from jaxedge.training.calibration import calibrate
-    from jaxedge.training.calibration_path import Trial
+    from jaxedge.training.calibration.calibrate import calibrate
+    from jaxedge.training.calibration.path import Trial
 
     rounds = size.trial_rounds
     trial = Trial(pretraining_rounds=rounds, finetuning_rounds=rounds)

@@ -6,14 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from jaxedge.pareto import non_dominated
-from jaxedge.pipeline import Progress
+from jaxedge.report.pareto import non_dominated
 from jaxedge.study import setting
 from jaxedge.study.phase import stacked
 from jaxedge.study.plans import planned_at
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.trained import trained
+from jaxedge.words.callbacks import Progress
 
 ENERGY, DELAY = (8.0, 250.0), (8.0, 125.0)
 """Ends of the axes in J and s."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxedge.answers import Answers
-from jaxedge.scenario import Scenario
+from jaxedge.answers.batch import Answers
+from jaxedge.scenario.scenario import Scenario
 
 
 def discrepancy_threshold(scenarios: Scenario, finetuning_only: Answers) -> np.ndarray:

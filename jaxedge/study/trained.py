@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from jaxedge.allocation import Allocation
-from jaxedge.pipeline import Progress
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation
+from jaxedge.words.callbacks import Progress
 
 if TYPE_CHECKING:
-    from jaxedge.training.many import Curve
+    from jaxedge.training.rounds.many import Curve
     from jaxedge.training.tasks import Task
 
 Key = TypeVar("Key")
@@ -52,7 +52,7 @@ def trained(
         every: rounds between two measurements.
         progress: called with (text, fraction).
     """
-    from jaxedge.training.many import train_many
+    from jaxedge.training.rounds.many import train_many
 
     whole = {key: design for key, design in designs.items() if design is not None}
     if not whole:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.field_checks import as_numbers
-from jaxedge.scenario import Field
-from jaxedge.scenario_keys import field_at
-from jaxedge.units import Unit
+from jaxedge.scenario.field_checks import as_numbers
+from jaxedge.scenario.keys import field_at
+from jaxedge.scenario.scenario import Field
+from jaxedge.scenario.units import Unit
 
 GRIDS = ("values", "linspace", "logspace")
 LAWS = {

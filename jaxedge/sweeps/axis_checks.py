@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.field_checks import check_domain
+from jaxedge.scenario.field_checks import check_domain
 from jaxedge.sweeps.axes import CHANNELS, LAWS, Axis, Channel, Setting
 
 MOST, MOST_ON_GRID = 10**12, 10**7

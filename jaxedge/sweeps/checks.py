@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxedge.scenario.validation import RELATIONS, validate, validate_batch
 from jaxedge.sweeps.axes import Axis
 from jaxedge.sweeps.axis_checks import check_axis
 from jaxedge.sweeps.generation import scenarios, settings_at
 from jaxedge.sweeps.outputs import output_named
 from jaxedge.sweeps.sweep import STATISTICS, Sweep
-from jaxedge.validation import RELATIONS, validate, validate_batch
 
 _MOST_DRAWS_LOOKED_AT = 100_000
 _RESERVED = ("device", "scheme", "quantile")
@@ -60,7 +60,7 @@ def _check_names(axes: Iterable[Axis]) -> None:
 
 
 def _check_options(sweep: Sweep) -> None:
-    from jaxedge.planning import check_options
+    from jaxedge.planning.question import check_options
 
     check_options(
         sweep.scenario,

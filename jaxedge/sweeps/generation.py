@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxedge.sampling import cell_gains, normal, plausible_gain, uniforms
-from jaxedge.scenario import Scenario
+from jaxedge.scenario.sampling import cell_gains, normal, plausible_gain, uniforms
+from jaxedge.scenario.scenario import Scenario
 from jaxedge.sweeps.axes import Axis, Channel, Setting
 from jaxedge.sweeps.sweep import Sweep
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxedge.output_files import write_whole
+from jaxedge.machine.output_files import write_whole
 from jaxedge.sweeps.statistics import Summary, from_arrays, merged, to_arrays
 
 FOLDER = ".jaxedge"

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.answer import Status
-from jaxedge.answers import STATUSES, Answers
-from jaxedge.scenario import FIELDS
-from jaxedge.schemes import JOINT, SEPARATE, TWO_STAGE
+from jaxedge.answers.batch import STATUSES, Answers
+from jaxedge.answers.status import Status
+from jaxedge.planning.schemes import JOINT, SEPARATE, TWO_STAGE
+from jaxedge.scenario.scenario import FIELDS
 
 SCHEMES = (*(name for name in TWO_STAGE if name != JOINT), SEPARATE)
 """The benchmark designs along the dimension "scheme"."""
@@ -132,23 +132,23 @@ def computed(
     Args:
         scenarios: with a leading axis (n,) on one field at least.
         outputs: what is wanted.
-        options: of `jaxedge.planning.answer_batch`.
+        options: of `jaxedge.planning.entry.answer_batch`.
     """
-    from jaxedge import planning
-    from jaxedge.validation import validate_batch
+    from jaxedge.planning import entry
+    from jaxedge.scenario.validation import validate_batch
 
     valid = validate_batch(scenarios)
     with_schemes = any(item.name == SCHEME_BOUND for item in outputs)
     if with_schemes:
-        named = planning.answer_schemes(valid, **options)
+        named = entry.answer_schemes(valid, **options)
         answers = named[JOINT]
     else:
-        answers = planning.answer_batch(valid, **options)
+        answers = entry.answer_batch(valid, **options)
     blank = np.full(len(answers.status), np.nan)
     found = {item.name: np.asarray(item.of(answers)) for item in outputs if item.of is not None}
     wanted = [item.name for item in outputs if item.name.startswith(_ELASTICITY)]
     if wanted:
-        from jaxedge.sensitivity import elasticities
+        from jaxedge.sensitivity.gradients import elasticities
 
         every = elasticities(valid)
         by_name = {_ELASTICITY + path.replace(".", "__"): x for path, x in every.items()}

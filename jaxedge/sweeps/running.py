@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxedge.choices import check_whole
 from jaxedge.sweeps import ledger, store
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.layout import Layout, layout_of
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.sweeps.tasks import Task, Worker
+from jaxedge.words.choices import check_whole
 
 if TYPE_CHECKING:
     import xarray
 
-    from jaxedge.pipeline import Progress
+    from jaxedge.words.callbacks import Progress
 
 CHUNK = 16_384
 """Scenarios of a task by default: a second or more of solving for each write."""

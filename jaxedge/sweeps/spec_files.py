@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxedge import presets
-from jaxedge.scenario import SECTIONS, Scenario
-from jaxedge.scenario_files import PathLike, ScenarioFileError, from_tree, load, parsed_file
-from jaxedge.scenario_keys import field_at
+from jaxedge.scenario import presets
+from jaxedge.scenario.files import PathLike, ScenarioFileError, from_tree, load, parsed_file
+from jaxedge.scenario.keys import field_at
+from jaxedge.scenario.scenario import SECTIONS, Scenario
 from jaxedge.sweeps.axes import CHANNELS, GRIDS, LAWS, Axis, Channel, Setting
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.sweep import Sweep

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxedge.output_files import OutputFileError
-from jaxedge.provenance import differences, environment
+from jaxedge.machine.output_files import OutputFileError
+from jaxedge.machine.provenance import differences, environment
 from jaxedge.sweeps import ledger
 from jaxedge.sweeps.layout import Layout, layout_of
 from jaxedge.sweeps.sweep import Sweep

@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jaxedge.scenario import Scenario
-from jaxedge.scenario_text import to_tree
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.text import to_tree
+from jaxedge.scenario.validation import validate
 from jaxedge.sweeps.axes import Axis, Setting, as_axis
-from jaxedge.validation import validate
 
 DEFAULT_OUTPUTS = (
     "bound",

@@ -13,14 +13,7 @@ from jaxedge.sweeps import ledger, store
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.layout import Layout, layout_of
 from jaxedge.sweeps.outputs import INFEASIBLE, OUTPUTS, computed
-from jaxedge.sweeps.statistics import (
-    EXACT,
-    Summary,
-    classed,
-    mean_and_std,
-    quantiles,
-    summarised,
-)
+from jaxedge.sweeps.statistics import EXACT, Summary, classed, mean_and_std, quantiles, summarised
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.sweeps.variables import chosen, own_dimensions
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.answers import STATUSES
+from jaxedge.answers.batch import STATUSES
 from jaxedge.sweeps.axes import Axis, Setting
 from jaxedge.sweeps.generation import numbers_at
 from jaxedge.sweeps.outputs import SCHEMES, Output, output_named

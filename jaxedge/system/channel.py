@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxedge.allocation import Allocation
-from jaxedge.scenario import Devices, Scenario
+from jaxedge.scenario.scenario import Devices, Scenario
+from jaxedge.system.allocation import Allocation
 
 _LN2 = math.log(2.0)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.allocation import Allocation, StageAllocation
-from jaxedge.scenario import Devices, Scenario, Server
+from jaxedge.scenario.scenario import Devices, Scenario, Server
+from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.system.channel import downlink_time, uplink_time
 
 

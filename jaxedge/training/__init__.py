@@ -1,1 +1,1 @@
-"""Training under a plan: data, its shift between the stages, and its partition over devices."""
+"""Real training under a plan: data, models, the two stages, runs and calibration."""

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.choices import check_whole
-from jaxedge.training.dataset import Dataset, split
-from jaxedge.training.partitions import Partition, partition
-from jaxedge.training.shifts import shifted
-from jaxedge.training.sources import load_data
-from jaxedge.training.stages import Loss, Samples, pooled
+from jaxedge.training.data.dataset import Dataset, split
+from jaxedge.training.data.partitions import Partition, partition
+from jaxedge.training.data.samples import Loss, Samples, pooled
+from jaxedge.training.data.shifts import shifted
+from jaxedge.training.data.sources import load_data
+from jaxedge.words.choices import check_whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def task(
     Raises:
         ValueError: if inputs differ in shape, or the outputs do not fit the labels.
     """
-    from jaxedge.training.models import check_fits, of_kind_among, trainable
+    from jaxedge.training.models.networks import check_fits, of_kind_among, trainable
 
     _check_alike(general, devices)
     weights, loss, outputs = trainable(module, **training)
@@ -177,7 +177,7 @@ def load_task(spec: TaskSpec, devices: int) -> Task:
     Raises:
         ValueError: naming what is wrong with a file, an option, or how they fit together.
     """
-    from jaxedge.training.models import ADAPTERS, model
+    from jaxedge.training.models.networks import ADAPTERS, model
 
     for name in ("general_share", "test_share"):
         value = getattr(spec, name)

@@ -1,0 +1,126 @@
+"""From a scenario to the unit-free program, and from the program's point back to an allocation."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxedge.program.design import Design
+from jaxedge.program.program import Computing, Program, Rounds, Transmission
+from jaxedge.scenario.scenario import Devices, Scenario, Server
+from jaxedge.scenario.units import LN2
+from jaxedge.system.allocation import Allocation, StageAllocation
+from jaxedge.system.channel import weakest_downlink_gain
+
+
+def _server(scenario: Scenario, variance: Array, weight: Array) -> Computing:
+    server, energy, delay = scenario.server, scenario.energy_budget, scenario.delay_budget
+    work = server.capacitance * server.cycles_per_sample**3
+    return Computing(
+        variance=variance,
+        work=work / (energy * delay**2),
+        weight=weight,
+        min_batch=server.min_batch,
+        max_batch=server.max_batch,
+        min_time=server.cycles_per_sample / (server.max_clock * delay),
+        max_time=jnp.full_like(work, jnp.inf),
+    )
+
+
+def _devices(scenario: Scenario, variance: Array) -> Computing:
+    devices, energy, delay = scenario.devices, scenario.energy_budget, scenario.delay_budget
+    work = devices.capacitance * devices.cycles_per_sample**3
+    return Computing(
+        variance=variance,
+        work=work / (energy * delay**2),
+        weight=jnp.ones_like(work),
+        min_batch=devices.min_batch,
+        max_batch=devices.max_batch,
+        min_time=devices.cycles_per_sample / (devices.max_clock * delay),
+        max_time=jnp.full_like(work, jnp.inf),
+    )
+
+
+def _transmission(
+    scenario: Scenario, bits: Array, bandwidth: Array, gain: Array, max_power: Array
+) -> Transmission:
+    nats = bits * LN2 / bandwidth
+    joules = scenario.noise_density * bits * LN2 / gain
+    return Transmission(
+        nats=nats / scenario.delay_budget,
+        joules=joules / scenario.energy_budget,
+        min_exponent=jnp.zeros_like(nats),
+        max_exponent=jnp.log1p(max_power * gain / (scenario.noise_density * bandwidth)),
+    )
+
+
+def program_of(
+    scenario: Scenario,
+    *,
+    gap: Array,
+    floor: Array,
+    server_variance: Array,
+    device_variance: Array,
+    weight: Array,
+    rounds: Rounds,
+) -> Program:
+    """The unit-free program of a scenario for a bound with these coefficients."""
+    server, devices = scenario.server, scenario.devices
+    scale = gap + floor
+    return Program(
+        gap=gap / scale,
+        floor=floor / scale,
+        server=_server(scenario, server_variance / scale, weight),
+        devices=_devices(scenario, device_variance / scale),
+        uploads=_transmission(
+            scenario, scenario.upload_bits, devices.bandwidth, devices.gain, devices.max_power
+        ),
+        broadcast=_transmission(
+            scenario,
+            scenario.download_bits,
+            server.bandwidth,
+            weakest_downlink_gain(devices),
+            server.max_power,
+        ),
+        rounds=rounds,
+        rays=rounds.rays(),
+        scale=scale,
+        energy_unit=scenario.energy_budget,
+        delay_unit=scenario.delay_budget,
+    )
+
+
+def allocation_of(scenario: Scenario, program: Program, design: Design) -> Allocation:
+    """The design in original units; a clock or power at its limit is exactly there."""
+    server, devices = scenario.server, scenario.devices
+
+    def stage(
+        part: Server | Devices, batch: Array, sample_time: Array, exponent: Array, gain: Array
+    ) -> StageAllocation:
+        clock = part.cycles_per_sample / (sample_time * program.delay_unit)
+        power = scenario.noise_density * part.bandwidth / gain * jnp.expm1(exponent)
+        return StageAllocation(
+            batch=batch,
+            clock=jnp.minimum(clock, part.max_clock),
+            power=jnp.minimum(power, part.max_power),
+        )
+
+    return Allocation(
+        # The fine-tuning program counts the whole pre-training stage as one round of this weight.
+        pretraining_rounds=design.pretraining_rounds * program.server.weight,
+        finetuning_rounds=design.finetuning_rounds,
+        server=stage(
+            server,
+            design.server_batch,
+            design.server_sample_time,
+            design.broadcast_exponent,
+            weakest_downlink_gain(devices),
+        ),
+        devices=stage(
+            devices,
+            design.device_batch,
+            design.device_sample_time,
+            design.upload_exponent,
+            devices.gain,
+        ),
+    )

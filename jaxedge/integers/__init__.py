@@ -1,0 +1,1 @@
+"""Whole rounds and batches, with a certificate."""

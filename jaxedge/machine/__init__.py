@@ -1,0 +1,1 @@
+"""Cores, caches and files of the machine that computes."""

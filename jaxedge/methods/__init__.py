@@ -1,0 +1,1 @@
+"""Optimisation methods for any smooth functions; they know neither program nor radio."""

@@ -1,0 +1,111 @@
+"""What a plan will need is compiled side by side: XLA keeps about one core busy with a program.
+
+They are run once on zeros, which fills JAX's own caches; the answers are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.integers import boxes, local_search
+from jaxedge.machine.chunks import chunk_lengths, cores
+from jaxedge.planning.judging import assess, assess_naive
+from jaxedge.planning.question import Asked
+from jaxedge.planning.two_stage_rows import scheme_programs
+from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
+from jaxedge.relaxation.driver import FAST, begin, decompose
+from jaxedge.scenario.scenario import Scenario
+
+Job = Callable[[], Any]
+
+
+def compile_ahead(scenarios: Scenario, asked: Asked, *, schemes: bool) -> None:
+    """Compile what planning a batch of scenarios will need, unless that was done before.
+
+    Args:
+        scenarios: with a leading batch axis.
+        asked: the question; its gap does not matter.
+        schemes: whether all benchmark designs are planned beside the joint ones.
+    """
+    leaves, tree = jax.tree.flatten(scenarios)
+    shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in leaves)
+    length = max(chunk_lengths(scenarios))
+    key = shapes, tree, length, asked.bound, asked.relaxed, asked.max_nodes > 0, schemes
+    _compile(*key)
+
+
+@cache
+def _compile(
+    shapes: tuple[tuple[tuple[int, ...], Any], ...],
+    tree: Any,
+    length: int,
+    bound: str,
+    relaxed: bool,
+    branching: bool,
+    schemes: bool,
+) -> None:
+    def scenarios(*lead: int) -> Scenario:
+        numbers = [np.zeros((*lead, *shape), dtype) for shape, dtype in shapes]
+        unflattened: Scenario = jax.tree.unflatten(tree, numbers)
+        return unflattened
+
+    jobs = _jobs(scenarios(length), bound, relaxed=relaxed, branching=branching)
+    if bound == "two-stage":
+        programs_of = scheme_programs if schemes else programs_of_each
+        jobs.insert(0, lambda: programs_of(scenarios(length)))
+    with ThreadPoolExecutor(min(len(jobs), cores())) as pool:
+        for done in [pool.submit(_in_double_precision, job) for job in jobs]:
+            done.result()
+
+
+def _in_double_precision(job: Job) -> None:
+    # The setting belongs to a thread.
+    with jax.enable_x64(True):
+        job()
+
+
+def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) -> list[Job]:
+    """Calls of the compiled functions on zeros, those that take longest to compile first."""
+
+    def zeros_of(fn: Callable[..., Any], *arguments: Any) -> Any:
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(fn, *arguments))
+
+    programs = zeros_of(programs_of_each, scenarios)
+    least = fewest(programs)
+    paths = begin(programs, FAST, 0)
+    solved, _ = zeros_of(decompose, programs, paths)
+    given = (scenarios, programs, solved.design)
+    jobs: list[Job] = [
+        lambda: decompose(programs, paths),
+        lambda: cheapest_of_each(programs, *least),
+        lambda: assess(*given, bound=bound),
+    ]
+    if relaxed:
+        return jobs
+    batches = local_search.Batches(
+        server=solved.design.server_batch, devices=solved.design.device_batch
+    )
+    candidate = local_search.Candidate(batches=batches, answer=solved)
+    jobs.insert(0, lambda: local_search.integer_prices(programs, solved.prices))
+    jobs += [
+        lambda: local_search.promising_moves(programs, candidate),
+        lambda: local_search.neighbouring_rounds(programs, candidate),
+        lambda: assess_naive(*given, bound=bound),
+        lambda: local_search.first_candidates(programs, solved.design, solved.prices),
+        lambda: local_search.floored(programs, solved.design),
+    ]
+    if branching:
+        box = boxes.whole_box(programs)
+        numbers = solved.lower_bound, solved.lower_bound
+        jobs += [
+            lambda: boxes.look(programs, box, solved.design, solved.prices, *numbers),
+            lambda: boxes.within(programs, box),
+        ]
+    return jobs

@@ -1,0 +1,157 @@
+"""From rows of designs to answers: every claim is checked again in original units."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxedge.answers.batch import STATUSES, Answers, coded, kept
+from jaxedge.answers.plan import Plan
+from jaxedge.answers.status import Status
+from jaxedge.bounds.formulation import allocation_of
+from jaxedge.bounds.registry import BOUNDS
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.planning.pipeline import shadow_prices
+from jaxedge.planning.question import Asked
+from jaxedge.planning.rows import Rows
+from jaxedge.program.design import Design
+from jaxedge.program.program import Program
+from jaxedge.relaxation.judge import RELAXED_GAP
+from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.system.allocation import Allocation
+from jaxedge.system.constraints import violation
+from jaxedge.system.delay import delay
+from jaxedge.system.energy import energy
+
+_TOLERANCE = 1e-9
+"""Relative excess over a limit, or of a lower bound over its bound, taken for rounding."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Assessment:
+    allocation: Allocation
+    bound: Array
+    energy: Array
+    delay: Array
+    violation: Array
+
+
+@partial(jax.jit, static_argnames="bound")
+def _assess_allocation(scenario: Scenario, allocation: Allocation, bound: str) -> _Assessment:
+    return _Assessment(
+        allocation=allocation,
+        bound=BOUNDS[bound](scenario, allocation),
+        energy=energy(scenario, allocation),
+        delay=delay(scenario, allocation),
+        violation=violation(scenario, allocation),
+    )
+
+
+@partial(jax.jit, static_argnames="bound")
+def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> _Assessment:
+    """The designs in original units, with all that is claimed of them."""
+
+    def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
+        return _assess_allocation(scenario, allocation_of(scenario, program, design), bound)
+
+    return jax.vmap(one)(scenarios, programs, designs)
+
+
+@partial(jax.jit, static_argnames="bound")
+def assess_naive(
+    scenarios: Scenario, programs: Program, designs: Design, bound: str
+) -> _Assessment:
+    """What a user gets who rounds the relaxed optimum.
+
+    Batches are rounded to the nearest integer, clocks and powers kept, and the rounds of both
+    stages cut alike to what then fits, but not below the fewest.
+    """
+
+    def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
+        real = allocation_of(scenario, program, design)
+        batches = dataclasses.replace(
+            real,
+            server=dataclasses.replace(real.server, batch=jnp.round(real.server.batch)),
+            devices=dataclasses.replace(real.devices, batch=jnp.round(real.devices.batch)),
+        )
+
+        def used(m: ArrayLike, n: ArrayLike) -> Array:
+            some = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
+            spent = energy(scenario, some) / scenario.energy_budget
+            return jnp.stack([spent, delay(scenario, some) / scenario.delay_budget])
+
+        def most(rounds: Array, fits: Array, fewest: ArrayLike) -> Array:
+            return jnp.maximum(jnp.floor(jnp.minimum(rounds, fits)), fewest)
+
+        m, n = jnp.asarray(real.pretraining_rounds), jnp.asarray(real.finetuning_rounds)
+        m = most(m, m / jnp.max(used(m, n)), scenario.min_pretraining_rounds)
+        left = 1 - used(m, 0.0)
+        n = most(n, jnp.min(left / used(0.0, 1.0)), scenario.min_finetuning_rounds)
+        cut = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
+        return _assess_allocation(scenario, cut, bound)
+
+    return jax.vmap(one)(scenarios, programs, designs)
+
+
+def answers_of(rows: Rows, asked: Asked) -> Answers:
+    """The rows' designs, judged in original units."""
+    outcome = rows.outcome
+    given = (rows.scenarios, rows.programs)
+    found = in_chunks(partial(assess, bound=asked.bound), *given, outcome.design)
+    naive = np.full(len(outcome.feasible), np.nan)
+    if not asked.relaxed:
+        rounded = partial(assess_naive, bound=asked.bound)
+        naive = _legal_bound(in_chunks(rounded, *given, outcome.relaxed.design))
+    bound, lower = _legal_bound(found), outcome.lower_bound * rows.programs.scale
+    status = _status(outcome.feasible, bound, lower, asked)
+    stands = np.isin(status, [STATUSES.index(s) for s in (Status.OPTIMAL, Status.FEASIBLE)])
+    return Answers(
+        status=status,
+        bound=kept(bound, stands),
+        # Where nothing certifies a design (or its bound is not positive) it is only feasible.
+        lower_bound=kept(np.minimum(lower, bound), stands & (lower > 0)),
+        allocation=kept(found.allocation, stands),
+        energy=kept(found.energy, stands),
+        delay=kept(found.delay, stands),
+        shadow_prices=kept(shadow_prices(rows.programs, outcome.relaxed), stands),
+        naive_rounding=kept(naive, stands),
+        least_energy=kept(outcome.least_energy, ~outcome.feasible),
+        least_delay=kept(outcome.least_delay, ~outcome.feasible),
+        prices=outcome.relaxed.prices,
+    )
+
+
+def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
+    """One plan for each row."""
+    answers = answers_of(rows, asked)
+    return [
+        answers.plan(i, bound_name=asked.bound, relaxed=asked.relaxed, requested_gap=asked.gap)
+        for i in range(len(answers.status))
+    ]
+
+
+def _legal_bound(found: _Assessment) -> np.ndarray:
+    """(B,) the designs' bounds, nan where one breaks a limit."""
+    bound = np.asarray(found.bound)
+    legal = (np.asarray(found.violation) <= _TOLERANCE) & np.isfinite(bound)
+    return np.where(legal, bound, np.nan)
+
+
+def _status(feasible: np.ndarray, bound: np.ndarray, lower: np.ndarray, asked: Asked) -> np.ndarray:
+    """(B,) codes: a design that does not stand up, or misses what its solver owes, has failed."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.where(lower > 0, bound / lower - 1, np.inf)
+        failed = np.isnan(bound) | (lower > bound * (1 + _TOLERANCE))
+        if asked.relaxed and asked.solver == SOLVERS[0]:
+            failed |= (lower > 0) & (gap > max(RELAXED_GAP, asked.gap))
+    return coded(
+        (~feasible, Status.INFEASIBLE), (failed, Status.FAILED), (gap <= asked.gap, Status.OPTIMAL)
+    )

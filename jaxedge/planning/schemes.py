@@ -1,0 +1,163 @@
+"""The benchmark designs: restrictions of the program, each solved to its own optimum."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge.bounds.two_stage import two_stage_program
+from jaxedge.program.program import Program, with_batches, with_rounds
+from jaxedge.scenario.scenario import Scenario
+
+FIXED_BATCH = 32
+"""Samples: the default batch of common deep-learning libraries, cut to the scenario's limits."""
+STAGE_SHARE = 0.5
+"""Share of both budgets that stages designed separately give to pre-training."""
+
+JOINT = "joint design"
+PRETRAINING_ONLY = "pre-training only"
+FINETUNING_ONLY = "fine-tuning only"
+SEPARATE = "separate stages"
+EQUAL_ROUNDS = "equal rounds"
+
+Restriction = Callable[[Program], Program]
+
+
+def pretraining_only(program: Program) -> Program:
+    """No fine-tuning: N = 0."""
+    rounds, none = program.rounds, jnp.zeros_like(program.gap)
+    return with_rounds(
+        program,
+        dataclasses.replace(
+            rounds,
+            min_pretraining=jnp.maximum(rounds.min_pretraining, 1),
+            min_finetuning=none,
+            max_finetuning=none,
+        ),
+    )
+
+
+def finetuning_only(program: Program) -> Program:
+    """No pre-training: M = 0, federated learning from scratch."""
+    rounds, none = program.rounds, jnp.zeros_like(program.gap)
+    return with_rounds(
+        program,
+        dataclasses.replace(
+            rounds,
+            min_pretraining=none,
+            max_pretraining=none,
+            min_finetuning=jnp.maximum(rounds.min_finetuning, 1),
+        ),
+    )
+
+
+def equal_rounds(program: Program) -> Program:
+    """M = N."""
+    rounds = program.rounds
+    least = jnp.maximum(jnp.maximum(rounds.min_pretraining, rounds.min_finetuning), 1)
+    return with_rounds(
+        program,
+        dataclasses.replace(
+            rounds, min_pretraining=least, min_finetuning=least, tied=jnp.ones_like(rounds.tied)
+        ),
+    )
+
+
+def fixed_batches(program: Program) -> Program:
+    """Every batch at FIXED_BATCH, as far as its limits allow."""
+    server, devices = program.server, program.devices
+    return with_batches(
+        program,
+        jnp.clip(FIXED_BATCH, server.min_batch, server.max_batch),
+        jnp.clip(FIXED_BATCH, devices.min_batch, devices.max_batch),
+    )
+
+
+def maximum_clocks(program: Program) -> Program:
+    """Every clock at its maximum."""
+    server, devices = program.server, program.devices
+    return dataclasses.replace(
+        program,
+        server=dataclasses.replace(server, max_time=server.min_time),
+        devices=dataclasses.replace(devices, max_time=devices.min_time),
+    )
+
+
+def maximum_power(program: Program) -> Program:
+    """Every transmission at its maximum power."""
+    uploads, broadcast = program.uploads, program.broadcast
+    return dataclasses.replace(
+        program,
+        uploads=dataclasses.replace(uploads, min_exponent=uploads.max_exponent),
+        broadcast=dataclasses.replace(broadcast, min_exponent=broadcast.max_exponent),
+    )
+
+
+LIMITS: dict[str, Restriction] = {
+    "fixed batches": fixed_batches,
+    "maximum clocks": maximum_clocks,
+    "maximum power": maximum_power,
+}
+"""Restrictions of the limits, which mean the same for either bound."""
+
+
+def with_budget_share(scenario: Scenario, share: float) -> Scenario:
+    """The scenario with a share of both budgets."""
+    return dataclasses.replace(
+        scenario,
+        energy_budget=share * scenario.energy_budget,
+        delay_budget=share * scenario.delay_budget,
+    )
+
+
+TWO_STAGE: dict[str, Restriction] = {
+    JOINT: lambda program: program,
+    PRETRAINING_ONLY: pretraining_only,
+    FINETUNING_ONLY: finetuning_only,
+    **LIMITS,
+    EQUAL_ROUNDS: equal_rounds,
+}
+"""The joint program first, then the benchmarks that restrict it."""
+
+
+def two_stage_schemes(scenario: Scenario) -> list[Program]:
+    """The programs of `TWO_STAGE` in order, then the two of the stages designed separately.
+
+    These have their shares of the budgets and their own stage's bound as the objective.
+    """
+    joint = two_stage_program(scenario)
+    first = two_stage_program(with_budget_share(scenario, STAGE_SHARE))
+    second = two_stage_program(with_budget_share(scenario, 1 - STAGE_SHARE))
+    restricted = [restrict(joint) for restrict in TWO_STAGE.values()]
+    return [*restricted, pretraining_only(first), finetuning_only(second)]
+
+
+def separate_pretraining(scenario: Scenario) -> tuple[int, int]:
+    """Pre-training rounds and server batch that minimise the gap handed to fine-tuning.
+
+    With its share of the budgets, pre-training can afford a fixed number of samples X, whatever
+    the rounds: the time per sample is tau = max((kappa c^3 T/E)^(1/3), c/f_max), and X is the
+    budget that is short over what a sample costs. The handed gap is then a function of the whole
+    M alone, with b0 = floor(X/M).
+    """
+    server, task = scenario.server, scenario.learning
+    energy = STAGE_SHARE * float(scenario.energy_budget)
+    delay = STAGE_SHARE * float(scenario.delay_budget)
+    work = float(server.capacitance * server.cycles_per_sample**3)
+    tau = max(
+        (work * delay / energy) ** (1 / 3), float(server.cycles_per_sample / server.max_clock)
+    )
+    samples = min(delay / tau, energy * tau**2 / work)
+    least = max(int(scenario.min_pretraining_rounds), 1)
+    most = max(int(samples / float(server.min_batch)), least)
+    rounds = np.unique(np.geomspace(least, most, 200_000).astype(np.int64)).astype(float)
+    batch = np.clip(np.floor(samples / rounds), float(server.min_batch), float(server.max_batch))
+    mu, eta0 = float(task.pl_constant), float(task.server_learning_rate)
+    kept = np.power(1 - mu * eta0, rounds)
+    noise = float(task.smoothness) * eta0 * float(task.server_variance) / batch
+    gap = kept * float(task.initial_gap) + (1 - kept) * (float(task.discrepancy) + noise) / (2 * mu)
+    best = int(np.argmin(gap))
+    return int(rounds[best]), int(batch[best])

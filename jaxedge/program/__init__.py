@@ -1,0 +1,1 @@
+"""The convex program that all bounds share, free of units."""

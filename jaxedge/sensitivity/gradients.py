@@ -1,0 +1,210 @@
+"""How the optimal bound changes with every parameter of a scenario: exact gradients.
+
+They are those of the relaxed optimum (real rounds and batches; whole-number fields are taken as
+real numbers, too), by the envelope theorem in one reverse pass for a whole batch. They are partial
+derivatives: weights are not normalised again, and the two gains of a device are apart. At a kink,
+where the optimum has no derivative, they belong to one of several optimal prices or designs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import two_stage_program
+from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.precision import require_x64
+from jaxedge.program.program import Program
+from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
+from jaxedge.relaxation.driver import NEWTON_ATTEMPTS, solve_relaxed
+from jaxedge.relaxation.dual_paths import solve_prices
+from jaxedge.relaxation.judge import RELAXED_GAP, Relaxed, judge
+from jaxedge.scenario.fields import as_arrays, field_value
+from jaxedge.scenario.scenario import FIELDS, Scenario
+from jaxedge.scenario.validation import validate_batch
+from jaxedge.sensitivity.envelope import lagrangian, saddle_of
+
+_GRADIENT_GAP = 3e-9
+"""Asked for where an answer is solved for its gradient: prices are less exact than the bound."""
+_ATTEMPTS = ((0.1, 40), (0.5, 100))
+"""Shrink factor and most steps of the solves inside a traced program."""
+
+
+def value_and_grad(
+    scenarios: Scenario, relaxed: Relaxed | None = None
+) -> tuple[np.ndarray, Scenario]:
+    """Optimal two-stage bounds and their gradients to every field, arrays included.
+
+    Args:
+        scenarios: with a leading axis (B,) on its fields, as `validate_batch` takes it, or one.
+        relaxed: its (B,) answers of `solve_relaxed`, where they are known already.
+
+    Returns:
+        The relaxed optimal bounds (B,), and a scenario whose fields hold d bound/d field, in the
+        shapes of the validated scenario. Both are nan where a scenario is infeasible or its optimum
+        is not certified to 1e-6.
+
+    Raises:
+        ValueError: if a scenario, named by its position, is not valid.
+    """
+    valid = validate_batch(scenarios)
+    single = np.ndim(valid.energy_budget) == 0
+    batch = jax.tree.map(lambda x: np.asarray(x)[None], valid) if single else valid
+    values, gradients = gradients_of_valid(batch, relaxed)
+    return (values[0], jax.tree.map(lambda g: g[0], gradients)) if single else (values, gradients)
+
+
+def gradients_of_valid(
+    scenarios: Scenario, relaxed: Relaxed | None = None
+) -> tuple[np.ndarray, Scenario]:
+    """`value_and_grad` of a batch (B, ...) whose fields are known to be in their domains."""
+    with jax.enable_x64(True):
+        if relaxed is None:
+            relaxed, known = solved(scenarios)
+        else:
+            known = relaxed.gap <= RELAXED_GAP
+        values, gradients = in_chunks(_gradients, scenarios, relaxed)
+
+    def kept(x: np.ndarray) -> np.ndarray:
+        return np.where(known.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
+
+    masked: Scenario = jax.tree.map(kept, gradients)
+    return kept(values), masked
+
+
+def solved(scenarios: Scenario) -> tuple[Relaxed, np.ndarray]:
+    """Relaxed answers to a valid batch (B, ...), and which are certified; x64 must be enabled."""
+    programs = in_chunks(programs_of_each, scenarios)
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs))
+    feasible = ~np.asarray(least.provably_not)
+    # As in `pipeline.optimise`: what is infeasible would only stall the others.
+    live = np.flatnonzero(feasible)
+    standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
+    attempts = NEWTON_ATTEMPTS if live.size else 1
+    relaxed = solve_relaxed(standing, gap=_GRADIENT_GAP, attempts=attempts)
+    missed = np.flatnonzero(feasible & (relaxed.gap > RELAXED_GAP))
+    if missed.size:
+        relaxed = put(relaxed, missed, solve_relaxed(take(standing, missed)))
+    return relaxed, feasible & (relaxed.gap <= RELAXED_GAP)
+
+
+def elasticities(scenarios: Scenario, relaxed: Relaxed | None = None) -> dict[str, np.ndarray]:
+    """Elasticities d log bound/d log parameter by the path of every field, such as "devices.gain".
+
+    Args:
+        scenarios: as in `value_and_grad`.
+        relaxed: as in `value_and_grad`.
+
+    Returns:
+        Arrays of shape (B,): for a device field the sum over the devices, which is the elasticity
+        to a common factor of all. Nan where nothing is certified; optional fields left out are
+        absent.
+    """
+    values, gradients = value_and_grad(scenarios, relaxed)
+    return summed(elasticity_of_each(validate_batch(scenarios), values, gradients))
+
+
+def elasticity_of_each(
+    valid: Scenario, values: np.ndarray, gradients: Scenario
+) -> dict[str, np.ndarray]:
+    """Elasticities d log bound/d log parameter in the shape of every field, by its path."""
+    found = {}
+    for item in FIELDS:
+        parameter, gradient = field_value(valid, item), field_value(gradients, item)
+        if parameter is not None and gradient is not None:
+            found[item.path] = (
+                gradient * parameter / (values[..., None] if item.per_device else values)
+            )
+    return found
+
+
+def summed(elasticity: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Elasticities with those of device fields summed over the devices."""
+    per_device = {item.path for item in FIELDS if item.per_device}
+    return {p: x.sum(axis=-1) if p in per_device else x for p, x in elasticity.items()}
+
+
+@jax.jit
+def _gradients(scenarios: Scenario, relaxed: Relaxed) -> tuple[Array, Scenario]:
+    return jax.vmap(_value_and_gradient)(scenarios, relaxed)
+
+
+def _value_and_gradient(scenario: Scenario, relaxed: Relaxed) -> tuple[Array, Scenario]:
+    """Of one scenario at its judged answer, by the envelope theorem."""
+    program = two_stage_program(scenario)
+    saddle = saddle_of(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
+    gradient = jax.grad(lambda s: lagrangian(two_stage_program(s), saddle))(scenario)
+    return relaxed.lower_bound * program.scale, gradient
+
+
+def optimal_bound(scenario: Scenario) -> Array:
+    """() the relaxed optimal two-stage bound as a function that JAX transforms.
+
+    It may stand inside ``jit``, ``vmap``, ``grad``, ``jacfwd`` and the like; its derivative is that
+    of `value_and_grad`, and one derivative may be taken. Nothing is validated.
+
+    Args:
+        scenario: one scenario; numbers are broadcast over the devices.
+
+    Returns:
+        The bound; nan, with a derivative of nan, where it is not certified to 1e-6.
+
+    Raises:
+        ValueError: where 64-bit numbers are not enabled.
+    """
+    require_x64("optimal_bound")
+    return _optimal_bound(as_arrays(scenario))
+
+
+def solve_in_trace(program: Program) -> Relaxed:
+    """A judged answer without leaving the trace, with careful attempts while one is not enough."""
+    shrink, steps = (jnp.asarray(column) for column in zip(*_ATTEMPTS, strict=True))
+
+    def missed(carry: tuple[Array, Relaxed]) -> Array:
+        return (carry[0] < len(_ATTEMPTS)) & ~certified(carry[1])
+
+    def attempt(carry: tuple[Array, Relaxed]) -> tuple[Array, Relaxed]:
+        i, best = carry
+        again = judge(program, solve_prices(program, shrink[i], steps[i]))
+        better = again.lower_bound > best.lower_bound
+        kept: Relaxed = jax.tree.map(partial(jnp.where, better), again, best)
+        return i + 1, kept
+
+    nothing = jax.tree.map(
+        lambda x: jnp.full(x.shape, -jnp.inf, x.dtype),
+        jax.eval_shape(lambda p: judge(p, solve_prices(p, *_ATTEMPTS[0])), program),
+    )
+    _, best = jax.lax.while_loop(missed, attempt, (jnp.asarray(0), nothing))
+    return best
+
+
+def certified(relaxed: Relaxed) -> Array:
+    """Whether an answer's gap is at most 1e-6."""
+    least = relaxed.lower_bound
+    return (least > 0) & (relaxed.design.value - least <= RELAXED_GAP * least)
+
+
+@jax.custom_jvp
+def _optimal_bound(scenario: Scenario) -> Array:
+    return _traced(scenario)[0]
+
+
+def _traced(scenario: Scenario) -> tuple[Array, Scenario]:
+    relaxed = solve_in_trace(two_stage_program(scenario))
+    value, gradient = _value_and_gradient(scenario, relaxed)
+    known = certified(relaxed)
+    masked: Scenario = jax.tree.map(lambda g: jnp.where(known, g, jnp.nan), gradient)
+    return jnp.where(known, value, jnp.nan), masked
+
+
+@_optimal_bound.defjvp
+def _optimal_bound_jvp(primals: tuple[Scenario], tangents: tuple[Scenario]) -> tuple[Array, Array]:
+    # One reverse pass serves both modes: the tangent is linear in what comes in.
+    value, gradient = _traced(primals[0])
+    parts = jax.tree.map(lambda g, t: jnp.sum(g * t), gradient, tangents[0])
+    return value, sum(jax.tree.leaves(parts), jnp.zeros_like(value))

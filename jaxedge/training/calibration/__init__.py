@@ -1,0 +1,1 @@
+"""The bounds' constants, measured on a real model and data."""

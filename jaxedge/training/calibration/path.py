@@ -1,0 +1,134 @@
+"""The path of a short trial run through both stages, on which constants are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.training.rounds.measuring import all_finite
+from jaxedge.training.rounds.stages import finetune, pretrain
+from jaxedge.training.tasks import Task
+from jaxedge.words.choices import check_whole
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A trial run; the nearer it is to the runs to be planned, the better its constants fit."""
+
+    pretraining_rounds: int = 400
+    finetuning_rounds: int = 400
+    intervals: int = 5
+    """Of each stage; the points measured are their ends, evenly spaced, both ends included."""
+    server_batch: int = 16
+    """Samples, or all that the server has where it has fewer."""
+    device_batch: int = 8
+    """Samples, or all that a device has where it has fewer."""
+    seed: int = 0
+    """Of the samples drawn."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            check_whole(item.name, getattr(self, item.name), 0 if item.name == "seed" else 1)
+        shortest = min(self.pretraining_rounds, self.finetuning_rounds)
+        if self.intervals > shortest:
+            raise ValueError(
+                f"intervals = {self.intervals}: must be at most the rounds of the shorter stage, "
+                f"{shortest}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """Weights on the path."""
+
+    rounds: int
+    """Rounds done, both stages together."""
+    weights: Any
+
+
+def path(task: Task, scenario: Scenario, trial: Trial) -> Iterator[Point]:
+    """Both stages at the scenario's learning rates: intervals + 1 points each, the middle shared.
+
+    Raises:
+        ValueError: naming the stage and the rounds within which the weights went to NaN.
+    """
+    point = Point(rounds=0, weights=task.weights)
+    yield point
+    stages = (
+        (trial.pretraining_rounds, _pretraining(task, scenario, trial), "server"),
+        (trial.finetuning_rounds, _finetuning(task, scenario, trial), "device"),
+    )
+    for rounds, advance, owner in stages:
+        before, weights = point.rounds, point.weights
+        cuts = np.linspace(0, rounds, trial.intervals + 1).astype(int)
+        length = int(np.diff(cuts).max())
+        for start, end in itertools.pairwise(cuts.tolist()):
+            weights = advance(weights, start, end, length)
+            if not bool(all_finite(weights)):
+                raise ValueError(
+                    f"the trial run diverged between rounds {before + start} and {before + end}: "
+                    f"lower learning.{owner}_learning_rate in the scenario"
+                )
+            point = Point(rounds=before + end, weights=weights)
+            yield point
+
+
+Advance = Callable[[Any, int, int, int], Any]
+"""(weights, start, end, length) -> weights after the rounds start ... end - 1, at most length."""
+
+
+def _pretraining(task: Task, scenario: Scenario, trial: Trial) -> Advance:
+    batch = min(trial.server_batch, len(task.general))
+    data, rate = task.server_samples, np.asarray(scenario.learning.server_learning_rate)
+    key = jax.random.fold_in(jax.random.key(trial.seed), 1)
+
+    @partial(jax.jit, static_argnums=3)
+    def advance(weights: Any, start: int, end: int, length: int) -> Any:
+        return pretrain(
+            task.loss,
+            weights,
+            data,
+            batch=batch,
+            width=batch,
+            rate=rate,
+            rounds=end,
+            length=length,
+            key=key,
+            start=start,
+        )[0]
+
+    return advance
+
+
+def _finetuning(task: Task, scenario: Scenario, trial: Trial) -> Advance:
+    batch = np.minimum(trial.device_batch, task.sizes)
+    data, rate = task.device_samples, np.asarray(scenario.learning.device_learning_rate)
+    key = jax.random.fold_in(jax.random.key(trial.seed), 2)
+    share = jnp.asarray(np.asarray(scenario.learning.device_weight))
+
+    @partial(jax.jit, static_argnums=3)
+    def advance(weights: Any, start: int, end: int, length: int) -> Any:
+        tuned, _ = finetune(
+            task.tuned_loss(weights),
+            task.tuned_of(weights),
+            data,
+            weights=share,
+            batch=jnp.asarray(batch),
+            width=int(batch.max()),
+            rate=rate,
+            rounds=end,
+            length=length,
+            key=key,
+            start=start,
+        )
+        return task.with_tuned(weights, tuned)
+
+    return advance

@@ -1,0 +1,1 @@
+"""Data sets, their shift between the stages, and their partition over devices."""

@@ -1,0 +1,1 @@
+"""Rounds of both stages: gradients, averaging, and how they are executed."""

@@ -1,0 +1,1 @@
+"""Runs under a plan: courses, ledgers, checkpoints and their folders."""

@@ -1,0 +1,222 @@
+"""The folder of a run: configuration, course, measurements, checkpoints and ledger.
+
+    config.json      scenario, design, task, settings, channel: what the run is
+    course.json      which rounds run under which design
+    metrics.jsonl    a line for each measurement
+    checkpoints/     the newest two, named by their rounds
+    ledger.npz       charges of every round that has run, once the run has ended
+    summary.json     what it has come to
+    figures/         drawn at the end
+
+Measurements are written before the checkpoint that follows them, and those beyond the newest
+checkpoint are dropped when a run goes on, so that a kill at any moment changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxedge.answers.files import design_of, design_tree
+from jaxedge.machine.output_files import OutputFileError, write_whole
+from jaxedge.machine.provenance import differences, environment
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.text import to_tree
+from jaxedge.system.allocation import Allocation
+from jaxedge.training.runs import checkpoints
+from jaxedge.training.runs.courses import Course, course_of, course_tree
+from jaxedge.training.runs.ledger import Ledger
+from jaxedge.training.runs.runner import Row, State
+from jaxedge.training.runs.segments import Settings
+from jaxedge.training.tasks import TaskSpec
+
+SCHEMA = 1
+"""Version of how a run folder is laid out."""
+CONFIG, COURSE, METRICS, LEDGER, SUMMARY, CHECKPOINTS, FIGURES = (
+    "config.json",
+    "course.json",
+    "metrics.jsonl",
+    "ledger.npz",
+    "summary.json",
+    "checkpoints",
+    "figures",
+)
+
+
+def configuration(
+    scenario: Scenario,
+    spec: TaskSpec,
+    settings: Settings,
+    *,
+    channel: str = "planned",
+    replan: bool = False,
+) -> dict[str, Any]:
+    """What a run is, without its design, as plain JSON types."""
+    return {
+        "schema": SCHEMA,
+        "scenario": to_tree(scenario),
+        "task": dataclasses.asdict(spec),
+        "settings": dataclasses.asdict(settings),
+        "channel": channel,
+        "replan": replan,
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """A run on disk; it keeps what `runner.train` produces. Build it by `create` or `reopen`."""
+
+    path: Path
+    config: dict[str, Any]
+
+    def course(self, scenario: Scenario) -> Course:
+        """The course, charged again."""
+        tree = json.loads((self.path / COURSE).read_text(encoding="utf-8"))
+        seed = self.config["settings"]["seed"]
+        return course_of(tree, scenario, channel=self.config["channel"], seed=seed)
+
+    def rows(self, rows: list[Row]) -> None:
+        """Append measurements."""
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+    def state(self, state: State) -> None:
+        """Write a checkpoint."""
+        checkpoints.save(self.path / CHECKPOINTS, state.rounds, state.weights)
+
+    def measured(self) -> list[Row]:
+        """All measurements so far."""
+        with open(self.path / METRICS, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def latest(self, weights: Any) -> State | None:
+        """The newest checkpoint, after dropping what was measured or half written beyond it.
+
+        Args:
+            weights: of the same structure.
+
+        Raises:
+            ValueError: if the checkpoint cannot be read.
+        """
+        checkpoints.remove_unfinished(self.path / CHECKPOINTS)
+        found = checkpoints.latest(self.path / CHECKPOINTS, weights)
+        rounds = -1 if found is None else found[0]
+        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if json.loads(line)["round"] <= rounds]
+        if kept != lines:
+            write_whole(self.path / METRICS, "".join(kept).encode())
+        return None if found is None else State(rounds=found[0], weights=found[1])
+
+    @property
+    def figures(self) -> Path:
+        """Where figures are drawn."""
+        return self.path / FIGURES
+
+    def finish(self, ledger: Ledger, told: dict[str, Any]) -> None:
+        """Write the charges of the rounds that have run, and the run's summary."""
+        _write_json(self.path / SUMMARY, told)
+        content = io.BytesIO()
+        fields = {item.name: getattr(ledger, item.name) for item in dataclasses.fields(ledger)}
+        np.savez_compressed(content, **fields)
+        write_whole(self.path / LEDGER, content.getvalue())
+
+
+def create(
+    path: str | os.PathLike[str], config: dict[str, Any], design: Allocation, course: Course
+) -> RunFolder:
+    """Make the folder of a new run; it appears whole.
+
+    Raises:
+        ValueError: if something is there already, or it cannot be written.
+    """
+    target = Path(path).absolute()
+    check_free(target)
+    whole = {**config, "design": design_tree(design), "environments": [environment()]}
+    beside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        (beside / CHECKPOINTS).mkdir(parents=True)
+        _write_json(beside / CONFIG, whole)
+        _write_json(beside / COURSE, course_tree(course))
+        (beside / METRICS).touch()
+        if target.is_dir():  # an empty one
+            target.rmdir()
+        os.rename(beside, target)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise OutputFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return RunFolder(path=target, config=whole)
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Make sure that a new run may have this folder.
+
+    Raises:
+        OutputFileError: if something is there, or its parent is missing.
+    """
+    target = Path(path).absolute()
+    if not target.parent.is_dir():
+        raise OutputFileError(f"{path}: the folder {target.parent} does not exist: create it first")
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise OutputFileError(
+            f"{path}: exists already: go on with it by --resume (resume=True), or give another "
+            "folder"
+        )
+
+
+def reopen(
+    path: str | os.PathLike[str], config: dict[str, Any], design: Allocation | None = None
+) -> RunFolder:
+    """The folder of a run of the same configuration.
+
+    Args:
+        path: where it is.
+        config: as `configuration` gives it.
+        design: has to be the same too, where it is given.
+
+    Raises:
+        ValueError: if it is no run folder, or of another run, with the difference.
+    """
+    target = Path(path).absolute()
+    try:
+        told = json.loads((target / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{path}: is not the folder of a run: give one to resume") from None
+    wanted = dict(config)
+    if design is not None:
+        wanted["design"] = design_tree(design)
+    before = {key: told.get(key) for key in wanted}
+    now = json.loads(json.dumps(wanted))
+    if before != now:
+        changed = differences(before, now, where="folder")
+        raise ValueError(f"{path}: holds another run ({changed}): give another folder")
+    here = environment()
+    if here not in told["environments"]:
+        told["environments"].append(here)
+        _write_json(target / CONFIG, told)
+    return RunFolder(path=target, config=told)
+
+
+def setting_in(path: str | os.PathLike[str], name: str) -> Any:
+    """One of the settings that a run has begun with; None where it cannot be read."""
+    try:
+        told = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
+        return told["settings"][name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def design_in(folder: RunFolder) -> Allocation:
+    """The design that a run has begun with."""
+    return design_of(folder.config["design"])
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -1,0 +1,55 @@
+"""What is compiled ahead is what a plan then runs."""
+
+import jax
+import pytest
+
+from jaxedge.integers import boxes, local_search
+from jaxedge.planning import compile_ahead, entry, judging, pipeline, two_stage_rows
+from jaxedge.relaxation import driver
+from jaxedge.relaxation.cheapest import cheapest_of_each
+from jaxedge.scenario.sampling import sample
+from jaxedge.scenario.validation import validate
+
+RELAXED = (driver.decompose, cheapest_of_each, judging.assess)
+WHOLE = (
+    local_search.integer_prices,
+    local_search.promising_moves,
+    local_search.neighbouring_rounds,
+    local_search.first_candidates,
+    local_search.floored,
+    judging.assess_naive,
+    boxes.look,
+    boxes.within,
+)
+CASES = [
+    (7, {"relaxed": True}, (*RELAXED, two_stage_rows.programs_of_each)),
+    (7, {}, (*RELAXED, *WHOLE, two_stage_rows.programs_of_each)),
+    (7, {"relaxed": True, "schemes": True}, (*RELAXED, two_stage_rows.scheme_programs)),
+]
+"""Devices (a number that no other test plans), options, and what may not be compiled again."""
+
+
+def _sizes(functions):
+    compiled = [getattr(function, "fn", function) for function in functions]
+    return {function.__name__: function._cache_size() for function in compiled}
+
+
+@pytest.mark.parametrize(("devices", "options", "functions"), CASES)
+def test_a_plan_compiles_none_of_it_again(devices, options, functions):
+    scenario = validate(sample(jax.random.key(0), devices))
+    asked = pipeline.Asked(
+        bound="two-stage",
+        solver="dual-decomposition",
+        relaxed=options.get("relaxed", False),
+        gap=1e-3,
+        max_nodes=0 if options.get("relaxed") else 300,
+        progress=pipeline.no_progress,
+    )
+    compile_ahead.compile_ahead(
+        two_stage_rows.repeated(scenario, 1), asked, schemes=options.get("schemes", False)
+    )
+    before = _sizes(functions)
+    answer = entry.plan(scenario, **options)
+    assert answer.status == "optimal"
+    assert _sizes(functions) == before
+    assert all(size > 0 for size in before.values())

@@ -1,0 +1,105 @@
+"""Plans end to end: legal in original units, certified, honest, and moving as physics says."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxedge import presets
+from jaxedge.answers.status import Status
+from jaxedge.planning.entry import plan, plan_batch
+from jaxedge.relaxation.solvers import GAPS, SOLVERS
+from jaxedge.scenario.sampling import sample
+from tests.plain_model import broken_limits
+
+SAMPLES = [sample(jax.random.key(i), 3) for i in range(12)]
+
+
+def _with(scenario, **changes):
+    return dataclasses.replace(scenario, **changes)
+
+
+def test_integer_plans_are_legal_and_certified():
+    for scenario, answer in zip(SAMPLES, plan_batch(SAMPLES), strict=True):
+        assert answer.status in (Status.OPTIMAL, Status.FEASIBLE)
+        assert broken_limits(scenario, answer.allocation, integer=True, tolerance=1e-9) == []
+        assert 0 <= answer.gap <= 0.05
+        assert answer.lower_bound <= answer.bound
+
+
+def test_relaxed_bound_is_below_the_integer_bound():
+    whole, real = plan_batch(SAMPLES), plan_batch(SAMPLES, relaxed=True)
+    for a, b in zip(whole, real, strict=True):
+        assert b.status is Status.OPTIMAL
+        assert b.bound <= a.bound * (1 + 1e-9)
+        assert b.lower_bound <= a.lower_bound * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("field", ["energy_budget", "delay_budget"])
+def test_more_budget_never_hurts_and_the_shadow_price_predicts_it(field):
+    base = plan_batch(SAMPLES, relaxed=True)
+    step = 1e-4
+    more = [_with(s, **{field: getattr(s, field) * (1 + step)}) for s in SAMPLES]
+    for scenario, before, after in zip(SAMPLES, base, plan_batch(more, relaxed=True), strict=True):
+        assert after.bound <= before.bound * (1 + 1e-7)
+        predicted = before.shadow_prices[field] * getattr(scenario, field) * step
+        assert after.bound - before.bound == pytest.approx(
+            predicted, rel=1e-2, abs=1e-7 * before.bound
+        )
+
+
+def test_device_order_does_not_matter():
+    order = np.array([2, 0, 1])
+
+    def reordered(part, length=3):
+        return jax.tree.map(lambda x: np.asarray(x)[order] if np.ndim(x) else x, part)
+
+    turned = [
+        _with(s, devices=reordered(s.devices), learning=reordered(s.learning)) for s in SAMPLES
+    ]
+    for a, b in zip(
+        plan_batch(SAMPLES, relaxed=True), plan_batch(turned, relaxed=True), strict=True
+    ):
+        assert a.bound == pytest.approx(b.bound, rel=1e-7)
+
+
+def test_an_infeasible_scenario_names_what_would_do():
+    starved = _with(presets.get("small"), energy_budget=1e-9)
+    answer = plan(starved)
+    assert answer.status is Status.INFEASIBLE
+    reason = answer.infeasible_because
+    assert reason.least_energy is not None
+    enough = plan(_with(starved, energy_budget=reason.least_energy * (1 + 1e-6)))
+    assert enough.status in (Status.OPTIMAL, Status.FEASIBLE)
+    short = plan(_with(starved, energy_budget=reason.least_energy * (1 - 1e-6)))
+    assert short.status is Status.INFEASIBLE
+
+
+def test_schemes_are_no_better_than_the_joint_design():
+    answer = plan(presets.get("small"), relaxed=True, schemes=True)
+    assert len(answer.schemes) == 7
+    for name, scheme in answer.schemes.items():
+        assert scheme.status in (Status.OPTIMAL, Status.FEASIBLE), name
+        assert scheme.bound >= answer.bound * (1 - 1e-6) or "only" in name
+
+
+def test_bad_options_are_named():
+    with pytest.raises(ValueError, match="dual-decomposition"):
+        plan(presets.get("small"), solver="dual-decompositon")
+    with pytest.raises(ValueError, match="gap"):
+        plan(presets.get("small"), gap=-1.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS[1:3])  # test_convex_approximation has the slow one
+def test_other_solvers_reach_the_same_optimum_under_the_same_judge(solver):
+    scenario = presets.get("small")
+    best, other = (plan(scenario, relaxed=True, solver=s) for s in (SOLVERS[0], solver))
+    assert other.status == "optimal"
+    assert best.lower_bound <= other.bound <= best.bound * (1 + GAPS[solver])
+    assert other.lower_bound <= best.bound
+
+
+def test_other_solvers_refuse_the_fine_tuning_bound():
+    with pytest.raises(ValueError, match="'interior-point' plans the two-stage bound only"):
+        plan(presets.get("small"), bound="fine-tuning", solver="interior-point")
