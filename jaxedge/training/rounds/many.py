@@ -40,8 +40,8 @@ _LEAST = 8
 """Samples of the narrowest program."""
 
 Curve = dict[str, np.ndarray]
-"""``round``, ``fine_tuning``, ``loss``, ``accuracy`` and ``gradient_norm_squared`` of one run,
-arrays of equal length; the first entry is the start."""
+"""``round``, ``fine_tuning``, ``loss``, ``accuracy``, ``training_loss`` and
+``gradient_norm_squared`` of one run, arrays of equal length; the first entry is the start."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class Runs:
     """(P, S) on the task's test data, at the end."""
     accuracy: np.ndarray
     """(P, S) likewise."""
+    training_loss: np.ndarray
+    """(P, S) F, the devices' weighted loss over their whole data, at the end."""
     gradient_norm_squared: np.ndarray
     """(P, S) ``|grad F|^2`` of the devices' whole data, at the end."""
     two_stage_average: np.ndarray
@@ -268,7 +270,7 @@ def _told(
     averages = [_averages(c, run, rates) for c, run in zip(curves, runs, strict=True)]
     last = {
         name: np.array([curve[name][-1] for curve in curves]).reshape(shape)
-        for name in ("loss", "accuracy", "gradient_norm_squared")
+        for name in ("loss", "accuracy", "training_loss", "gradient_norm_squared")
     }
     return Runs(
         **last,

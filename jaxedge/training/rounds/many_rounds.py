@@ -97,10 +97,13 @@ class Block:
 
 
 def measure(program: Program, weights: Any, shared: Shared) -> dict[str, Array]:
-    """() test ``loss`` and ``accuracy``, and ``gradient_norm_squared`` of the devices' data."""
+    """() test ``loss`` and ``accuracy``, ``training_loss`` F of the devices and ``|grad F|^2``."""
     found = measuring.loss_and_accuracy(program.loss, program.outputs, weights, *shared.test)
-    gradient = measuring.task_gradient(program.loss, weights, shared.devices, shared.device_weight)
-    return {**found, "gradient_norm_squared": measuring.squared_norm(gradient)}
+    own, gradient = measuring.task_loss_and_gradient(
+        program.loss, weights, shared.devices, shared.device_weight
+    )
+    norm = measuring.squared_norm(gradient)
+    return {**found, "training_loss": own, "gradient_norm_squared": norm}
 
 
 measured = jax.jit(measure, static_argnums=0)

@@ -48,6 +48,13 @@ def task_gradient(loss: Loss, weights: Any, data: Samples, device_weight: Array)
         data: the devices' samples, K owners.
         device_weight: (K,) w_k.
     """
+    return task_loss_and_gradient(loss, weights, data, device_weight)[1]
+
+
+def task_loss_and_gradient(
+    loss: Loss, weights: Any, data: Samples, device_weight: Array
+) -> tuple[Array, Any]:
+    """F(w) and ∇F(w), arguments as of `task_gradient`."""
     sizes = jnp.diff(data.offsets)
     owner = jnp.searchsorted(data.offsets, jnp.arange(len(data.y)), side="right") - 1
     share = (device_weight / sizes)[owner]
@@ -57,9 +64,11 @@ def task_gradient(loss: Loss, weights: Any, data: Samples, device_weight: Array)
         return jnp.sum(jnp.where(real, share[index].astype(losses.dtype) * losses, 0))
 
     def add(total: Any, chunk: tuple[Array, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, jax.grad(weighted)(weights, *chunk)), None
+        found = jax.value_and_grad(weighted)(weights, *chunk)
+        return jax.tree.map(jnp.add, total, found), None
 
-    zero = jax.tree.map(jnp.zeros_like, weights)
+    kind = jax.eval_shape(loss, weights, data.x[:1], data.y[:1]).dtype
+    zero = jnp.zeros((), kind), jax.tree.map(jnp.zeros_like, weights)
     return jax.lax.scan(add, zero, _chunks(len(data.y)))[0]
 
 

@@ -64,6 +64,17 @@ def test_every_run_is_the_run_alone(task, runs, number):
         assert getattr(runs, name)[number, number % 2] == curve[name][-1]
 
 
+def test_training_loss_is_that_of_the_devices_data(task, runs):
+    """At the start it is the mean over each device's own samples, weighted; training lowers it."""
+    losses = np.asarray(task.loss(task.weights, task.devices.x, task.devices.y))
+    means = [part.mean() for part in np.split(losses, task.offsets[1:-1])]
+    expected = np.asarray(SCENARIO.learning.device_weight) @ means
+    assert runs.curves[0][0]["training_loss"][0] == pytest.approx(expected, rel=1e-5)
+    last = [curve[0]["training_loss"][-1] for curve in runs.curves]
+    np.testing.assert_array_equal(runs.training_loss[:, 0], last)
+    assert (runs.training_loss < expected).all()
+
+
 def test_seeds_differ_and_are_the_same_again(task, runs):
     again = train_many(task, SCENARIO, DESIGNS[:1], SEEDS[::-1], every=EVERY, lanes=3)
     np.testing.assert_allclose(again.loss[0], runs.loss[0, ::-1], rtol=1e-5)
