@@ -37,7 +37,7 @@ import records
 import jaxedge
 from jaxedge.bounds.registry import BOUNDS
 from jaxedge.system.allocation import Allocation, StageAllocation
-from jaxedge.training.data.samples import Samples, pooled
+from jaxedge.training.data.samples import Samples, pool
 from jaxedge.training.rounds.measuring import squared_norm, task_gradient
 from jaxedge.training.rounds.stages import finetune, pretrain
 
@@ -216,7 +216,7 @@ def averages(kind: str, case: Case, key: Any) -> dict[str, Any]:
     handed, before = pretrain(
         loss,
         case["start"],
-        pooled(*case["server"]),
+        pool(*case["server"]),
         batch=case["batch"][0],
         rate=rate0,
         rounds=m,

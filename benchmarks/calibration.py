@@ -20,12 +20,12 @@ import jaxedge
 from jaxedge.bounds.two_stage import two_stage_bound
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
-from jaxedge.training.calibration.calibrate import calibrate
+from jaxedge.training.calibration.constants import calibrate
 from jaxedge.training.calibration.path import Trial
+from jaxedge.training.models.tasks import Task, TaskSpec, load_task
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.runner import Row, train
 from jaxedge.training.runs.segments import Settings
-from jaxedge.training.tasks import Task, TaskSpec, load_task
 
 EVERY = 5
 

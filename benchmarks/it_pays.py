@@ -41,12 +41,12 @@ from jaxedge.planning.schemes import JOINT
 from jaxedge.report.figure_style import BLUE, GREY, VERMILION, new_figure, save, styled
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
-from jaxedge.training.calibration.calibrate import Calibration, calibrate
+from jaxedge.training.calibration.constants import Calibration, calibrate
 from jaxedge.training.calibration.path import Trial, path
-from jaxedge.training.rounds.many import Runs, train_many
+from jaxedge.training.models.tasks import Task, TaskSpec, load_task
 from jaxedge.training.rounds.measuring import squared_norm, task_gradient
-from jaxedge.training.runs.ledger import ledger
-from jaxedge.training.tasks import Task, TaskSpec, load_task
+from jaxedge.training.runs.ledgers import ledger
+from jaxedge.training.runs.many import Runs, train_many
 
 SHARES = (0.005, 0.02, 0.08)
 """Of the default preset's budgets, 1000 J and 300 s."""

@@ -28,7 +28,7 @@ from peers import federated, left_out
 
 from jaxedge.machine.chunks import cores
 from jaxedge.training.data.samples import Samples
-from jaxedge.training.models.convolutions import computed_as
+from jaxedge.training.models.convolutions import with_convolution
 from jaxedge.training.models.networks import model, trainable
 from jaxedge.training.rounds.averaging import average
 from jaxedge.training.rounds.strategies import on_all_processors
@@ -82,7 +82,7 @@ class Ours:
         @jax.jit
         def rounds(weights: Any, data: Samples, cohorts: jax.Array) -> Any:
             return average(
-                computed_as("im2col", loss),
+                with_convolution("im2col", loss),
                 weights,
                 data,
                 cohorts,

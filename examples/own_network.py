@@ -6,15 +6,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxedge
-from jaxedge.training.calibration.calibrate import calibrate
+from jaxedge.training.calibration.constants import calibrate
 from jaxedge.training.calibration.path import Trial
 from jaxedge.training.data.data_files import digits
-from jaxedge.training.data.dataset import split
+from jaxedge.training.data.datasets import split
 from jaxedge.training.data.partitions import partition
-from jaxedge.training.data.shifts import shifted
-from jaxedge.training.rounds.many import train_many
+from jaxedge.training.data.shifts import shift
+from jaxedge.training.models.tasks import task
 from jaxedge.training.runs.courses import course
-from jaxedge.training.tasks import task
+from jaxedge.training.runs.many import train_many
 
 
 class Network(nnx.Module):
@@ -30,7 +30,7 @@ class Network(nnx.Module):
 
 def main() -> None:
     general, own, test = split(digits(), (0.5, 0.4, 0.1), seed=0)
-    own, test = (shifted(part, "rotation", 0.2) for part in (own, test))
+    own, test = (shift(part, "rotation", 0.2) for part in (own, test))
     who = partition(own, "dirichlet-per-client", 3, alpha=1.0)
     mine = task(general, own, who, test, Network(nnx.Rngs(0)))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxedge import presets
 from jaxedge.system.allocation import Allocation, StageAllocation
-from jaxedge.training.tasks import TaskSpec
+from jaxedge.training.models.tasks import TaskSpec
 
 SPEC = TaskSpec(model="logistic", strength=0.3)
 DEVICES = 3

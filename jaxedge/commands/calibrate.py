@@ -14,7 +14,7 @@ from jaxedge.machine.output_files import check_writable, write_whole
 from jaxedge.words.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from jaxedge.training.calibration.calibrate import Calibration
+    from jaxedge.training.calibration.constants import Calibration
     from jaxedge.training.calibration.path import Trial
 
 SUMMARY = "measure the bound's constants on a model and data"
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
 
     from jaxedge.scenario.validation import validate
     from jaxedge.training.calibration import transport
-    from jaxedge.training.calibration.calibrate import calibrate
+    from jaxedge.training.calibration.constants import calibrate
 
     if options.wasserstein:
         transport.check_importable()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jaxedge.commands.arguments import Parser, given
 
 if TYPE_CHECKING:
-    from jaxedge.training.tasks import Task, TaskSpec
+    from jaxedge.training.models.tasks import Task, TaskSpec
 
 DATA_HELP = """\
 data:
@@ -59,7 +59,7 @@ def add_task_options(parser: Parser) -> None:
 
 def given_spec(options: argparse.Namespace) -> TaskSpec:
     """The task that the options ask for, in words and numbers; nothing is read yet."""
-    from jaxedge.training.tasks import TaskSpec
+    from jaxedge.training.models.tasks import TaskSpec
 
     names = ("data", "task_data", "shift", "strength", "partition", "model", "seed")
     return TaskSpec(
@@ -75,6 +75,6 @@ def given_task(options: argparse.Namespace, devices: int) -> Task:
     Raises:
         ValueError: naming what is wrong with a file, an option, or how they fit together.
     """
-    from jaxedge.training.tasks import load_task
+    from jaxedge.training.models.tasks import load_task
 
     return load_task(given_spec(options), devices)

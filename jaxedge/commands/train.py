@@ -18,10 +18,10 @@ from jaxedge.words.progress import ProgressLine
 if TYPE_CHECKING:
     from jaxedge.scenario.scenario import Scenario
     from jaxedge.system.allocation import Allocation
+    from jaxedge.training.models.tasks import Task
     from jaxedge.training.runs.courses import Course
     from jaxedge.training.runs.run_folder import RunFolder
     from jaxedge.training.runs.segments import Settings
-    from jaxedge.training.tasks import Task
 
 SUMMARY = "train a model under a plan"
 _EPILOG = f"""\
@@ -161,7 +161,7 @@ def _opened(
     from jaxedge.training.runs import run_folder
     from jaxedge.training.runs.courses import course
     from jaxedge.training.runs.runner import check
-    from jaxedge.training.runs.strategy_choice import chosen
+    from jaxedge.training.runs.strategy_choice import choose_strategy
 
     channel = "rayleigh" if options.fading else "planned"
 
@@ -187,7 +187,7 @@ def _opened(
     check(task, found)
     progress("looking for the fastest strategy", None)
     asked = {"strategy": options.strategy, "convolution": options.convolution}
-    settings = chosen(task, scenario, found, settings, **asked)
+    settings = choose_strategy(task, scenario, found, settings, **asked)
     return run_folder.create(options.store, config(settings), design, found), found, settings
 
 

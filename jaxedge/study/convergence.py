@@ -29,7 +29,7 @@ def compute(constants: Table, size: Size, progress: Progress) -> Table:
 
     A run that has ended keeps its last numbers.
     """
-    from jaxedge.training.runs.ledger import ledger
+    from jaxedge.training.runs.ledgers import ledger
 
     base = dataclasses.replace(
         setting.scenario(constants), energy_budget=ENERGY, delay_budget=DELAY

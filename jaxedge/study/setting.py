@@ -21,7 +21,7 @@ from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 
 if TYPE_CHECKING:
-    from jaxedge.training.tasks import Task
+    from jaxedge.training.models.tasks import Task
 
 DEVICES, WIDTH, DEGREES = 10, 32, 18.0
 """K, hidden units of the perceptron, and how far the devices' images are turned."""
@@ -52,7 +52,7 @@ def weights_of(width: int) -> int:
 @functools.lru_cache(maxsize=16)
 def task(width: int = WIDTH, degrees: float = DEGREES, devices: int = DEVICES) -> Task:
     """Digits, half of them at the server, the others turned and spread evenly over the devices."""
-    from jaxedge.training.tasks import TaskSpec, load_task
+    from jaxedge.training.models.tasks import TaskSpec, load_task
 
     data = load_task(TaskSpec(strength=degrees / _QUARTER, model="logistic"), devices)
     return dataclasses.replace(data, **_network(width))
@@ -77,7 +77,7 @@ def cases(size: Size) -> list[tuple[int, float]]:
 
 def measured(size: Size, progress: Any) -> Table:
     """The bound's constants of every task, measured along a trial run."""
-    from jaxedge.training.calibration.calibrate import calibrate
+    from jaxedge.training.calibration.constants import calibrate
     from jaxedge.training.calibration.path import Trial
 
     rounds = size.trial_rounds

@@ -11,8 +11,8 @@ from jaxedge.system.allocation import Allocation
 from jaxedge.words.callbacks import Progress
 
 if TYPE_CHECKING:
-    from jaxedge.training.rounds.many import Curve
-    from jaxedge.training.tasks import Task
+    from jaxedge.training.models.tasks import Task
+    from jaxedge.training.runs.many import Curve
 
 Key = TypeVar("Key")
 
@@ -52,7 +52,7 @@ def trained(
         every: rounds between two measurements.
         progress: called with (text, fraction).
     """
-    from jaxedge.training.rounds.many import train_many
+    from jaxedge.training.runs.many import train_many
 
     whole = {key: design for key, design in designs.items() if design is not None}
     if not whole:

@@ -11,9 +11,9 @@ from jaxedge import presets
 from jaxedge.commands.cli import BAD_INPUT, main
 from jaxedge.report.calibration_table import calibration_table
 from jaxedge.scenario import files
-from jaxedge.training.calibration import calibrate, transport
+from jaxedge.training.calibration import constants, transport
 from jaxedge.training.data.data_files import write_npz
-from jaxedge.training.data.dataset import Dataset
+from jaxedge.training.data.datasets import Dataset
 
 SHORT = "calibrate --preset small --model logistic --pretraining-rounds 20"
 SHORT = [*SHORT.split(), "--finetuning-rounds", "10", "--intervals", "2"]
@@ -60,7 +60,7 @@ def test_a_scenario_and_a_table_come_out(capsys, monkeypatch):
         return _Within(scenarios)
 
     monkeypatch.setattr("jaxedge.planning.intervals.plan_within", stand_in)
-    monkeypatch.setattr(calibrate, "calibrate", once(calibrate.calibrate))
+    monkeypatch.setattr(constants, "calibrate", once(constants.calibrate))
     assert main([*SHORT, "--output", "found.toml", "--plan"]) == 0
     out, err = capsys.readouterr()
     assert err == "jaxedge: found.toml is written\n"
@@ -99,7 +99,7 @@ def test_the_distance_of_the_data_is_told_where_it_is_asked_for(capsys, monkeypa
         )
 
     monkeypatch.setattr(transport, "distance", stand_in)
-    monkeypatch.setattr(calibrate, "calibrate", once(calibrate.calibrate))
+    monkeypatch.setattr(constants, "calibrate", once(constants.calibrate))
     command = [*SHORT, "--wasserstein", "--seed", "7"]
     assert main(command) == 0
     told = " ".join(capsys.readouterr().out.split())
@@ -125,7 +125,7 @@ BAD = {
     "one sample": (["--data", one_each], "1 sample: the variance of its gradients cannot be"),
     "no data": (["--data", "npz:no.npz"], "no.npz: does not exist"),
     "a loss that is below": (["--lower-loss", "3"], "lower_loss = 3.0: must be below every loss"),
-    "an unknown model": (["--model", "lenet"], "did you mean 'lenet5'?"),
+    "an unknown model": (["--model", "lenet"], "did you mean lenet5?"),
     "a misspelt option": (["--intervls", "3"], "did you mean --intervals?"),
 }
 

@@ -14,7 +14,7 @@ from jaxedge.answers.files import design_tree
 from jaxedge.commands.cli import BAD_INPUT, FAILED, INTERRUPTED, main
 from jaxedge.scenario import files
 from jaxedge.training.data.data_files import write_npz
-from jaxedge.training.data.dataset import Dataset
+from jaxedge.training.data.datasets import Dataset
 from tests.hand_made_plans import infeasible
 from tests.short_runs import design, scenario
 
@@ -200,7 +200,7 @@ BAD = {
         ["--model", "cnn", "--data", lambda: npz("tiny", x=np.ones((60, 2, 2, 1), np.float32))],
         "too small for 2 poolings",
     ),
-    "an unknown model": (["--model", "lenet"], "did you mean 'lenet5'?"),
+    "an unknown model": (["--model", "lenet"], "did you mean lenet5?"),
     "a plan for another number of devices": (
         ["--plan", "other.json"],
         "the design is for 2 devices and the scenario has 3",

@@ -6,7 +6,7 @@ from jaxedge import plan, presets
 from jaxedge.bounds.two_stage import two_stage_bound
 from jaxedge.planning.replanning import plan_finetuning
 from jaxedge.training.runs.courses import Leg, rest_of
-from jaxedge.training.runs.ledger import ledger
+from jaxedge.training.runs.ledgers import ledger
 
 
 def test_the_rest_of_an_optimal_plan_is_planned_as_it_was():

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from jaxedge.bounds.two_stage import two_stage_bound
-from jaxedge.training.runs.ledger import ledger
+from jaxedge.training.runs.ledgers import ledger
 from tests.short_runs import design, scenario
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.scenario.scenario import Scenario
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.measuring import all_finite
 from jaxedge.training.rounds.stages import finetune, pretrain
-from jaxedge.training.tasks import Task
 from jaxedge.words.choices import check_whole
 
 

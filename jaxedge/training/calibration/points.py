@@ -14,10 +14,10 @@ from jax.flatten_util import ravel_pytree
 
 from jaxedge.training.calibration.lanczos import largest_eigenvalue
 from jaxedge.training.calibration.path import Point
-from jaxedge.training.calibration.samples import Moments, bends, moments, slopes, thinned
+from jaxedge.training.calibration.samples import Moments, bends, moments, slopes, thin
 from jaxedge.training.data.samples import Samples
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.measuring import squared_norm, task_gradient
-from jaxedge.training.tasks import Task
 
 _PROBES = 8
 """Random directions in which a covariance is looked at."""
@@ -92,8 +92,8 @@ class Meter:
         """
         self._loss, self._tuned_of = task.loss, task.tuned_of
         self.weight = device_weight
-        self.server = thinned(task.server_samples, samples, seed)
-        self.devices = thinned(task.device_samples, samples, seed + 1)
+        self.server = thin(task.server_samples, samples, seed)
+        self.devices = thin(task.device_samples, samples, seed + 1)
         self._key = jax.random.fold_in(jax.random.key(seed), 3)
         self._share = jnp.asarray(device_weight)
         self._moments = {

@@ -125,7 +125,7 @@ def _in_chunks(function: Any, data: Samples) -> Array:
     return found.reshape(-1)[:count]
 
 
-def thinned(data: Samples, most: int, seed: int) -> Samples:
+def thin(data: Samples, most: int, seed: int) -> Samples:
     """At most so many samples of each owner, a random choice where it has more."""
     rng = np.random.default_rng(seed)
     offsets = np.asarray(data.offsets)

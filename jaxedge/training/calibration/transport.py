@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.training.tasks import Task
+from jaxedge.training.models.tasks import Task
 from jaxedge.words.choices import check_whole
 
 SAMPLES = 1000

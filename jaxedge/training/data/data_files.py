@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxedge.machine.output_files import write_whole
-from jaxedge.training.data.dataset import Dataset, dataset
+from jaxedge.training.data.datasets import Dataset, dataset
 
 PathLike = str | os.PathLike[str]
 

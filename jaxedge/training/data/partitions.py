@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 
 import numpy as np
 
-from jaxedge.training.data.dataset import Dataset
+from jaxedge.training.data.datasets import Dataset
+from jaxedge.words.choices import choice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,9 +146,7 @@ def partition(
     Raises:
         ValueError: if the kind or an option is unknown, or a device would have no samples.
     """
-    if kind not in PARTITIONS:
-        near = difflib.get_close_matches(str(kind), PARTITIONS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"partition: {kind!r} is not known; did you mean {near!r}?")
+    spread = PARTITIONS[choice("partition", str(kind), PARTITIONS)]
     if isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= len(data):
         raise ValueError(
             f"devices = {devices!r}: must be a whole number from 1 to the {len(data)} samples"
@@ -160,4 +158,4 @@ def partition(
         if not value > 0 or (name == "per_device" and value != int(value)):
             kind_of = "whole number >= 1" if name == "per_device" else "number > 0"
             raise ValueError(f"{name} = {value!r}: must be a {kind_of}")
-    return PARTITIONS[kind](data, devices, seed, **options)
+    return spread(data, devices, seed, **options)

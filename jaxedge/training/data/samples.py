@@ -28,13 +28,13 @@ class Samples:
     """(C + 1,) owner c has samples offsets[c] ... offsets[c + 1] - 1, at least one."""
 
 
-def pooled(x: ArrayLike, y: ArrayLike) -> Samples:
+def pool(x: ArrayLike, y: ArrayLike) -> Samples:
     """All samples with one owner."""
     y = jnp.asarray(y)
     return Samples(x=jnp.asarray(x), y=y, offsets=jnp.array([0, len(y)]))
 
 
-def drawn(
+def draw(
     data: Samples, owner: ArrayLike, batch: ArrayLike, width: int, key: Array
 ) -> tuple[Array, Array]:
     """(width,) positions of samples of one owner, and which of them are the batch.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 
 import numpy as np
 
-from jaxedge.training.data.dataset import Dataset
+from jaxedge.training.data.datasets import Dataset
+from jaxedge.words.choices import choice
 
 _MOST_DEGREES = 90.0
 _MOST_BLUR = 1 / 8
@@ -17,7 +17,7 @@ _MOST_NOISE = 0.5
 """Standard deviation of the strongest noise, of pixels in [0, 1]."""
 
 
-def rotated(data: Dataset, strength: float, seed: int) -> Dataset:
+def rotate(data: Dataset, strength: float, seed: int) -> Dataset:
     """Every image turned by strength * 90 degrees about its centre."""
     del seed  # the same turn for all
     from scipy import ndimage
@@ -28,7 +28,7 @@ def rotated(data: Dataset, strength: float, seed: int) -> Dataset:
     return dataclasses.replace(data, x=np.clip(turned, 0, 1).astype(np.float32))
 
 
-def blurred(data: Dataset, strength: float, seed: int) -> Dataset:
+def blur(data: Dataset, strength: float, seed: int) -> Dataset:
     """Images through a Gaussian blur, with Gaussian noise added, both growing with strength."""
     from scipy import ndimage
 
@@ -40,14 +40,14 @@ def blurred(data: Dataset, strength: float, seed: int) -> Dataset:
     return dataclasses.replace(data, x=noisy.astype(np.float32) if strength else x)
 
 
-def fewer_classes(data: Dataset, strength: float, seed: int) -> Dataset:
+def drop_classes(data: Dataset, strength: float, seed: int) -> Dataset:
     """A random subset of the classes: all at strength 0, one at strength 1; labels are kept."""
     left = max(round(data.num_classes * (1 - strength)), 1)
     kept = np.random.default_rng(seed).permutation(data.num_classes)[:left]
     return data.take(_found(np.isin(data.y, kept), "the classes kept"))
 
 
-def relabelled(data: Dataset, strength: float, seed: int) -> Dataset:
+def thin_classes(data: Dataset, strength: float, seed: int) -> Dataset:
     """Label shift: classes thinned to shares falling from 1 to 1 - strength in a random order."""
     rng = np.random.default_rng(seed)
     shares = np.empty(data.num_classes)
@@ -56,27 +56,25 @@ def relabelled(data: Dataset, strength: float, seed: int) -> Dataset:
 
 
 SHIFTS: dict[str, Callable[[Dataset, float, int], Dataset]] = {
-    "rotation": rotated,
-    "blur": blurred,
-    "classes": fewer_classes,
-    "labels": relabelled,
+    "rotation": rotate,
+    "blur": blur,
+    "classes": drop_classes,
+    "labels": thin_classes,
 }
 """By name; another data set altogether is a shift that needs no function."""
 
 
-def shifted(data: Dataset, shift: str, strength: float, *, seed: int = 0) -> Dataset:
+def shift(data: Dataset, kind: str, strength: float, *, seed: int = 0) -> Dataset:
     """The data after a shift of the given strength; at 0 it is the data itself.
 
     Raises:
         ValueError: if the shift is unknown, the strength is outside [0, 1], the inputs are no
             images where the shift needs them, or no sample would be left.
     """
-    if shift not in SHIFTS:
-        near = difflib.get_close_matches(str(shift), SHIFTS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"shift: {shift!r} is not known; did you mean {near!r}?")
+    apply = SHIFTS[choice("shift", str(kind), SHIFTS)]
     if not 0 <= strength <= 1:
         raise ValueError(f"strength = {strength!r}: must be a number from 0 to 1")
-    return SHIFTS[shift](data, float(strength), seed)
+    return apply(data, float(strength), seed)
 
 
 def _images(data: Dataset) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxedge.training.data.data_files import (
     read_leaf,
     read_npz,
 )
-from jaxedge.training.data.dataset import Dataset
+from jaxedge.training.data.datasets import Dataset
 from jaxedge.words.choices import choice
 
 _READERS: dict[str, tuple[str, Callable[[list[str]], Dataset]]] = {

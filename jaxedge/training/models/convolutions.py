@@ -36,7 +36,7 @@ def check_convolution(method: str) -> None:
         raise ValueError(f"convolution = {method!r}: must be one of {', '.join(CONVOLUTIONS)}")
 
 
-def computed_as(method: str, function: Callable[..., Result]) -> Callable[..., Result]:
+def with_convolution(method: str, function: Callable[..., Result]) -> Callable[..., Result]:
     """The function with what calls `convolution` computed by a method while it is traced."""
     check_convolution(method)
 
@@ -141,7 +141,7 @@ def _by_blocks(x: Array, kernel: Array) -> Array:
     return y[:, *map(slice, sizes)]
 
 
-def pooled_pixels(x: Array) -> Array:
+def max_pool(x: Array) -> Array:
     """(n, h // 2, w // 2, c) largest values of 2 x 2 pixels of (n, h, w, c), odd edges left out.
 
     The gradient of a maximum, shared by equal pixels, is far faster on CPUs than that of XLA's

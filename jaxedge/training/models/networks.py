@@ -6,7 +6,6 @@ nothing from here: `trainable` turns any NNX module into weights and a loss.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,8 @@ from flax import nnx
 from jax import Array
 
 from jaxedge.training.data.samples import Loss
-from jaxedge.training.models.convolutions import convolution, pooled_pixels
+from jaxedge.training.models.convolutions import convolution, max_pool
+from jaxedge.words.choices import choice
 
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
@@ -77,7 +77,7 @@ class ConvNet(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """Logits (n, classes)."""
         for layer in self.convolutions:
-            x = nnx.relu(pooled_pixels(layer(x)))  # the same as pooling after ReLU, on fewer pixels
+            x = nnx.relu(max_pool(layer(x)))  # the same as pooling after ReLU, on fewer pixels
         return self.head(x)
 
 
@@ -204,10 +204,8 @@ def model(name: str, shape: Shape, classes: int, *, seed: int = 0, **options: An
     Raises:
         ValueError: if the name is unknown or the images do not fit.
     """
-    if name not in MODELS:
-        near = difflib.get_close_matches(str(name), MODELS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"model: {name!r} is not known; did you mean {near!r}?")
-    return _BUILDERS[name](shape, classes, rngs=nnx.Rngs(seed), **options)
+    build = _BUILDERS[choice("model", str(name), MODELS)]
+    return build(shape, classes, rngs=nnx.Rngs(seed), **options)
 
 
 def cross_entropy(logits: Array, y: Array) -> Array:

@@ -20,9 +20,9 @@ import numpy as np
 from jax import Array
 
 from jaxedge.scenario.scenario import Learning
-from jaxedge.training.data.samples import Loss, Samples, drawn
+from jaxedge.training.data.samples import Loss, Samples, draw
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds import measuring
-from jaxedge.training.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,9 @@ def _drawn(
         block.batch,
     )
     count = len(weight)
-    one, chosen = drawn(server, 0, batch[0], program.samples, key)
+    one, chosen = draw(server, 0, batch[0], program.samples, key)
     keys = jax.vmap(lambda k: jax.random.fold_in(k, 0))(jax.random.split(key, count))
-    each, _ = jax.vmap(lambda owner, size, own: drawn(devices, owner, size, program.width, own))(
+    each, _ = jax.vmap(lambda owner, size, own: draw(devices, owner, size, program.width, own))(
         jnp.arange(count), batch[1:], keys
     )
     # The devices' samples one after the other, without the room between them.
@@ -140,7 +140,7 @@ def _drawn(
 
 
 @partial(jax.jit, static_argnums=0)
-def advanced(program: Program, shared: Shared, lanes: Any, blocks: Block) -> tuple[Any, Any]:
+def advance(program: Program, shared: Shared, lanes: Any, blocks: Block) -> tuple[Any, Any]:
     """Some blocks of all lanes, each followed by a measurement.
 
     Args:

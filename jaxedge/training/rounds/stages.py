@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxedge.training.data.samples import Loss, Samples, drawn
+from jaxedge.training.data.samples import Loss, Samples, draw
 from jaxedge.training.rounds.strategies import CHUNK, check_strategy, weighted_sum
 
 Params = TypeVar("Params")
@@ -52,7 +52,7 @@ def mean_gradient(
         width: draws made; the compiled program depends on it, not on the batch.
         key: of the draws.
     """
-    index, chosen = drawn(data, owner, batch, width, key)
+    index, chosen = draw(data, owner, batch, width, key)
 
     def mean(weights: Params) -> Array:
         losses = loss(weights, data.x[index], data.y[index])
@@ -196,7 +196,7 @@ def finetune(
 
     def pooled_step(shared: Params, number: Array) -> Params:
         keys = jax.vmap(lambda draw: jax.random.fold_in(draw, 0))(draws_of(number))
-        index, chosen = jax.vmap(lambda k, b, own: drawn(data, k, b, width, own))(
+        index, chosen = jax.vmap(lambda k, b, own: draw(data, k, b, width, own))(
             owners, batch, keys
         )
         share = jnp.where(chosen, (weights / batch)[:, None], 0).ravel()

@@ -19,7 +19,7 @@ from jaxedge.bounds.base import Effort
 from jaxedge.bounds.two_stage import two_stage_bound, two_stage_fraction
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
-from jaxedge.training.runs.ledger import Ledger, ledger
+from jaxedge.training.runs.ledgers import Ledger, ledger
 
 Replan = Callable[[Scenario], Allocation | None]
 """What is left of a scenario once pre-training is over -> a design of fine-tuning alone, or None

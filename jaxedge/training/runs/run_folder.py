@@ -30,12 +30,12 @@ from jaxedge.machine.provenance import differences, environment
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.text import to_tree
 from jaxedge.system.allocation import Allocation
+from jaxedge.training.models.tasks import TaskSpec
 from jaxedge.training.runs import checkpoints
 from jaxedge.training.runs.courses import Course, course_of, course_tree
-from jaxedge.training.runs.ledger import Ledger
+from jaxedge.training.runs.ledgers import Ledger
 from jaxedge.training.runs.runner import Row, State
 from jaxedge.training.runs.segments import Settings
-from jaxedge.training.tasks import TaskSpec
 
 SCHEMA = 1
 """Version of how a run folder is laid out."""

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from jaxedge.scenario.scenario import Scenario
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.runs.courses import Course, Leg
 from jaxedge.training.runs.segments import Segments, Settings
-from jaxedge.training.tasks import Task
 
 PRETRAINING, FINETUNING, START = "pre-training", "fine-tuning", "start"
 """Stages as metrics name them; the first row is of the weights before any round."""

@@ -17,11 +17,11 @@ import numpy as np
 from jax import Array
 
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.training.models.convolutions import check_convolution, computed_as
+from jaxedge.training.models.convolutions import check_convolution, with_convolution
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds import measuring, stages
 from jaxedge.training.rounds.strategies import CHUNK, check_strategy
 from jaxedge.training.runs.courses import Course, Leg
-from jaxedge.training.tasks import Task
 from jaxedge.words.choices import check_whole
 
 
@@ -78,7 +78,9 @@ class Segments:
 
     def __init__(self, task: Task, scenario: Scenario, course: Course, settings: Settings) -> None:
         self.task, self.settings = task, settings
-        self._trained = dataclasses.replace(task, loss=computed_as(settings.convolution, task.loss))
+        self._trained = dataclasses.replace(
+            task, loss=with_convolution(settings.convolution, task.loss)
+        )
         self.blocks = -(-settings.segment // settings.every)
         learning = scenario.learning
         self.rates = (

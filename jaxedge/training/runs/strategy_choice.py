@@ -24,9 +24,9 @@ from jaxedge.machine.output_files import OutputFileError, write_whole
 from jaxedge.machine.provenance import environment
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.training.models.convolutions import CONVOLUTIONS
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.runs.courses import Course
 from jaxedge.training.runs.segments import Segments, Settings
-from jaxedge.training.tasks import Task
 
 AUTO = "auto"
 """Asks for the fastest."""
@@ -42,7 +42,7 @@ Choice = tuple[str, str]
 """Strategy and way to compute convolutions."""
 
 
-def chosen(
+def choose_strategy(
     task: Task,
     scenario: Scenario,
     course: Course,

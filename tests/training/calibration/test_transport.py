@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import linprog
 
 from jaxedge.training.calibration.transport import distance, transport_cost
-from jaxedge.training.tasks import TaskSpec, load_task
+from jaxedge.training.models.tasks import TaskSpec, load_task
 
 pytest.importorskip("ott")
 N, M = 12, 9

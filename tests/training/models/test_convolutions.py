@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxedge.training.models.convolutions import (
-    computed_as,
     convolution,
-    pooled_pixels,
+    max_pool,
     unfolded_convolution,
+    with_convolution,
 )
 from jaxedge.training.models.networks import model, trainable
 
@@ -71,7 +71,7 @@ def test_models_compute_their_convolutions_as_told(name):
         weights, loss, _ = trainable(model(name, (8, 8, 1), 10))
         x, y = jnp.asarray(RNG.random((2, 8, 8, 1)), "float32"), jnp.array([0, 1])
         assert "conv_general_dilated" in primitives(loss, weights, x, y)
-        unfolded = computed_as("im2col", loss)
+        unfolded = with_convolution("im2col", loss)
         assert "conv_general_dilated" not in primitives(unfolded, weights, x, y)
         if name == "lenet5":
             one, two = loss(weights, x, y), unfolded(weights, x, y)
@@ -87,17 +87,17 @@ def test_what_cannot_be_unfolded_is_computed_directly(more):
     def run(x, kernel):
         return convolution(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=ORDER, **more)
 
-    found = computed_as("im2col", run)(x, kernel)
+    found = with_convolution("im2col", run)(x, kernel)
     np.testing.assert_array_equal(found, run(x, kernel))
 
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="convolution = 'fft': must be one of direct, im2col"):
-        computed_as("fft", lambda: None)
+        with_convolution("fft", lambda: None)
 
 
 def test_equal_pixels_share_the_gradient_of_their_pool():
     """Which is a subgradient: not negative, nothing to smaller pixels, one in all."""
     x = jnp.array([[3.0, 1.0, 2.0], [3.0, 0.0, 5.0], [9.0, 9.0, 9.0]])[None, :, :, None]
-    slope = jax.grad(lambda x: pooled_pixels(x).sum())(x)[0, :, :, 0]
+    slope = jax.grad(lambda x: max_pool(x).sum())(x)[0, :, :, 0]
     np.testing.assert_array_equal(slope, [[0.5, 0, 0], [0.5, 0, 0], [0, 0, 0]])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge.training.data.samples import Samples, pooled
+from jaxedge.training.data.samples import Samples, pool
 from jaxedge.training.rounds.stages import finetune, mean_gradient, pretrain
 
 RNG = np.random.default_rng(1)
@@ -88,7 +88,7 @@ def test_full_batches_are_gradient_descent_on_all_the_data(start, data):
     server, _ = pretrain(
         softmax_loss,
         start,
-        pooled(data.x, data.y),
+        pool(data.x, data.y),
         batch=SIZES.sum(),
         width=30,
         rate=RATE,

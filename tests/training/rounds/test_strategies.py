@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxedge.training.models.tasks import load_task
 from jaxedge.training.rounds.stages import finetune
 from jaxedge.training.rounds.strategies import STRATEGIES, check_strategy, weighted_sum
 from jaxedge.training.runs import strategy_choice
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.segments import Settings
-from jaxedge.training.tasks import load_task
+from jaxedge.training.runs.strategy_choice import choose_strategy
 from tests.short_runs import DEVICES, SPEC, design, scenario
 from tests.training.rounds.test_stages import (
     BATCH,
@@ -155,48 +156,48 @@ def trials(monkeypatch):
 
 def test_the_fastest_is_measured_once_and_remembered(run, cache, trials):
     for _ in range(2):
-        assert strategy_choice.chosen(*run, Settings()).strategy == "scan"
+        assert choose_strategy(*run, Settings()).strategy == "scan"
     assert len(trials) == 1
     (file,) = cache.iterdir()
     assert json.loads(file.read_text())["strategy"] == "scan"
-    strategy_choice.chosen(*run, Settings(local_steps=2))
+    choose_strategy(*run, Settings(local_steps=2))
     assert len(trials) == 2
     assert ("pooled", "direct") not in trials[1]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"strategy": "x", "convolution": "direct"}'])
 def test_a_damaged_answer_is_measured_again(run, cache, trials, text):
-    strategy_choice.chosen(*run, Settings())
+    choose_strategy(*run, Settings())
     (file,) = cache.iterdir()
     file.write_text(text)
-    assert strategy_choice.chosen(*run, Settings()).strategy == "scan"
+    assert choose_strategy(*run, Settings()).strategy == "scan"
     assert len(trials) == 2
     assert json.loads(file.read_text())["strategy"] == "scan"
 
 
 @pytest.mark.usefixtures("cache")
 def test_what_is_asked_for_is_not_measured(run, trials):
-    found = strategy_choice.chosen(*run, Settings(), strategy="loop", convolution="im2col")
+    found = choose_strategy(*run, Settings(), strategy="loop", convolution="im2col")
     assert (found.strategy, found.convolution) == ("loop", "im2col")
-    assert strategy_choice.chosen(*run, Settings(), strategy="loop").convolution == "direct"
+    assert choose_strategy(*run, Settings(), strategy="loop").convolution == "direct"
     assert not trials
     with pytest.raises(ValueError, match="convolution = 'fft': must be one of direct, im2col"):
-        strategy_choice.chosen(*run, Settings(), convolution="fft")
+        choose_strategy(*run, Settings(), convolution="fft")
 
 
 @pytest.mark.usefixtures("trials")
 def test_a_cache_that_cannot_be_written_or_is_off_stops_nothing(run, cache, monkeypatch):
     cache.parent.write_text("in the way")
-    assert strategy_choice.chosen(*run, Settings()).strategy == "scan"
+    assert choose_strategy(*run, Settings()).strategy == "scan"
     cache.parent.unlink()
     monkeypatch.setenv("JAXEDGE_CACHE", "off")
-    assert strategy_choice.chosen(*run, Settings()).strategy == "scan"
+    assert choose_strategy(*run, Settings()).strategy == "scan"
     assert not cache.exists()
 
 
 def test_short_runs_are_not_worth_a_trial(run, trials):
-    assert strategy_choice.chosen(*run, Settings()).strategy == "pooled"
-    assert strategy_choice.chosen(*run, Settings(local_steps=2)).strategy == "vmap"
+    assert choose_strategy(*run, Settings()).strategy == "pooled"
+    assert choose_strategy(*run, Settings(local_steps=2)).strategy == "vmap"
     assert not trials
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxedge.bounds.two_stage import two_stage_bound
 from jaxedge.training.runs.courses import Leg, course, course_of, course_tree, rest_of
-from jaxedge.training.runs.ledger import ledger
+from jaxedge.training.runs.ledgers import ledger
 from tests.short_runs import design, scenario
 
 SCENARIO = scenario()

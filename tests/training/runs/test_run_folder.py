@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxedge.training.models.tasks import load_task
 from jaxedge.training.runs import checkpoints
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.run_folder import (
@@ -27,7 +28,6 @@ from jaxedge.training.runs.run_folder import (
 )
 from jaxedge.training.runs.runner import Diverged, train
 from jaxedge.training.runs.segments import Settings
-from jaxedge.training.tasks import load_task
 from tests.short_runs import DEVICES, SPEC, design, scenario
 
 SCENARIO = scenario()
@@ -110,13 +110,13 @@ def test_what_was_measured_beyond_the_checkpoint_is_measured_again(task, whole, 
 
 SCRIPT = """
 import sys
-from jaxedge import compilation_cache
+from jaxedge.machine import compilation_cache
 compilation_cache.hurry()
 import jax
 jax.config.update("jax_enable_x64", True)
 from jaxedge.training.runs.run_folder import reopen
 from jaxedge.training.runs.runner import train
-from jaxedge.training.tasks import load_task
+from jaxedge.training.models.tasks import load_task
 from tests.short_runs import DEVICES, SPEC
 from tests.training.runs.test_run_folder import CONFIG, SCENARIO, SETTINGS
 

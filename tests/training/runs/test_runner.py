@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxedge.training.models.tasks import load_task
 from jaxedge.training.rounds import measuring, stages
 from jaxedge.training.runs import checkpoints
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.runner import Diverged, State, train
 from jaxedge.training.runs.segments import Settings, usual_every
-from jaxedge.training.tasks import load_task
 from tests.short_runs import DEVICES, SPEC, design, scenario
 
 SCENARIO = scenario()

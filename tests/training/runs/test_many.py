@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxedge.training.models.tasks import load_task
 from jaxedge.training.rounds import stages
-from jaxedge.training.rounds.many import train_many
-from jaxedge.training.rounds.many_rounds import advanced
+from jaxedge.training.rounds.many_rounds import advance
 from jaxedge.training.runs.courses import course
+from jaxedge.training.runs.many import train_many
 from jaxedge.training.runs.runner import train
 from jaxedge.training.runs.segments import Settings
-from jaxedge.training.tasks import load_task
 from tests.short_runs import DEVICES, SPEC, design, scenario
 
 
@@ -96,13 +96,13 @@ def test_averages_are_those_of_the_bounds(task, runs):
 
 
 def test_other_numbers_compile_nothing(task, runs):
-    count = advanced._cache_size()
+    count = advance._cache_size()
     moved = dataclasses.replace(
         task, devices=dataclasses.replace(task.devices, x=0.9 * task.devices.x)
     )
     designs = [design(3, 30, (5, 1, 2)), design(0, 2), design(40, 2)]
     others = train_many(moved, roomy(0.07), designs, [9, 8, 7], every=EVERY, lanes=3)
-    assert advanced._cache_size() == count
+    assert advance._cache_size() == count
     assert np.isfinite(others.loss).all()
 
 
@@ -129,8 +129,8 @@ def test_a_run_that_diverges_does_not_touch_the_next_in_its_lane(task):
 
 def test_draws_of_a_batch_do_not_depend_on_the_width(task):
     key = jax.random.key(0)
-    narrow, _ = stages.drawn(task.device_samples, 1, 4, 4, key)
-    wide, chosen = stages.drawn(task.device_samples, 1, 4, 48, key)
+    narrow, _ = stages.draw(task.device_samples, 1, 4, 4, key)
+    wide, chosen = stages.draw(task.device_samples, 1, 4, 48, key)
     np.testing.assert_array_equal(wide[:4], narrow)
     assert chosen.sum() == 4
 

@@ -16,7 +16,7 @@ from jaxedge.training.calibration import estimates
 from jaxedge.training.calibration.estimates import Estimate
 from jaxedge.training.calibration.path import Trial, path
 from jaxedge.training.calibration.points import Measured, Meter
-from jaxedge.training.tasks import Task
+from jaxedge.training.models.tasks import Task
 from jaxedge.words.choices import check_whole
 
 SAMPLES = 4096

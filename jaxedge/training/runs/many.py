@@ -21,15 +21,15 @@ from jax import Array
 from jaxedge.answers.files import check_runnable
 from jaxedge.scenario.scenario import Learning, Scenario
 from jaxedge.system.allocation import Allocation
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.many_rounds import (
     Block,
     Program,
     Shared,
-    advanced,
+    advance,
     measured,
     shared_of,
 )
-from jaxedge.training.tasks import Task
 from jaxedge.words.choices import check_whole
 
 LANES = 8
@@ -191,7 +191,7 @@ def _trained(
             [queue[n] if n < len(queue) else None for queue in queues]
             for n in range(first, first + _BLOCKS)
         ]
-        weights, found = advanced(
+        weights, found = advance(
             program, shared, weights, _blocks(cut, runs, group[0], keys, row_of)
         )
         if waiting is not None:

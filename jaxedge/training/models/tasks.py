@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.training.data.dataset import Dataset, split
+from jaxedge.training.data.datasets import Dataset, split
 from jaxedge.training.data.partitions import Partition, partition
-from jaxedge.training.data.samples import Loss, Samples, pooled
-from jaxedge.training.data.shifts import shifted
+from jaxedge.training.data.samples import Loss, Samples, pool
+from jaxedge.training.data.shifts import shift
 from jaxedge.training.data.sources import load_data
 from jaxedge.words.choices import check_whole
 
@@ -104,7 +104,7 @@ class Task:
     @property
     def server_samples(self) -> Samples:
         """The general data as the stages take it."""
-        return pooled(self.general.x, self.general.y)
+        return pool(self.general.x, self.general.y)
 
     @property
     def device_samples(self) -> Samples:
@@ -186,7 +186,7 @@ def load_task(spec: TaskSpec, devices: int) -> Task:
     check_whole("seed", spec.seed, 0)
     general, own = _cut(spec, devices)
     _check_alike(general, own)
-    own = shifted(own, spec.shift, spec.strength, seed=spec.seed)
+    own = shift(own, spec.shift, spec.strength, seed=spec.seed)
     if spec.partition == "natural":
         part = partition(own, "natural", devices, seed=spec.seed)
         part, test = _held_out(own, part, spec)

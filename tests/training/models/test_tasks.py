@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 
 from jaxedge.training.data.data_files import digits, write_npz
-from jaxedge.training.data.dataset import dataset
+from jaxedge.training.data.datasets import dataset
 from jaxedge.training.data.partitions import partition
 from jaxedge.training.data.sources import SOURCES, load_data
 from jaxedge.training.models.networks import upload_bits
+from jaxedge.training.models.tasks import TaskSpec, load_task, task
 from jaxedge.training.runs import checkpoints
-from jaxedge.training.tasks import TaskSpec, load_task, task
 
 PLAIN = TaskSpec(model="logistic", strength=0.0)
 
@@ -130,8 +130,8 @@ def test_the_devices_may_train_adapters_alone():
         ({"data": "digits:x"}, "names 1 files: must be digits"),
         ({"data": "cifar10"}, "names 0 files: must be cifar10:FILE"),
         ({"data": "npz:none.npz"}, r"none\.npz: does not exist"),
-        ({"model": "mlq"}, "did you mean 'mlp'"),
-        ({"shift": "rotate"}, "did you mean 'rotation'"),
+        ({"model": "mlq"}, "did you mean mlp"),
+        ({"shift": "rotate"}, "did you mean rotation"),
         ({"strength": 2.0}, "strength = 2.0: must be a number from 0 to 1"),
         ({"partition": "natural"}, "has no natural clients"),
         ({"test_share": 1.0}, "test_share = 1.0: must be a number between 0 and 1"),

@@ -13,7 +13,7 @@ from jaxedge.system import accounts
 from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
-from jaxedge.training.runs.ledger import ledger
+from jaxedge.training.runs.ledgers import ledger
 
 
 def some_design(scenario, pretraining=40, finetuning=60):

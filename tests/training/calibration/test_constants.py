@@ -13,12 +13,12 @@ from jaxedge.bounds.two_stage import two_stage_bound
 from jaxedge.scenario import files
 from jaxedge.scenario.intervals import load_within
 from jaxedge.training.calibration import estimates
-from jaxedge.training.calibration.calibrate import calibrate
+from jaxedge.training.calibration.constants import calibrate
 from jaxedge.training.calibration.path import Trial, path
 from jaxedge.training.calibration.points import Measured, Owners
-from jaxedge.training.data.dataset import Dataset
+from jaxedge.training.data.datasets import Dataset
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.stages import finetune, pretrain
-from jaxedge.training.tasks import Task
 from tests.short_runs import design
 
 RNG = np.random.default_rng(5)
