@@ -1,6 +1,6 @@
 """Mutation testing: do the tests notice one small mistake in a module?
 
-    python -m tests.mutation bounds --sample 60 --seed 1
+    python -m tests.mutation bounds.two_stage --sample 60 --seed 1
     python -m tests.mutation            # every mutant of every module: hours
 
 Each mutant is run against the tests of its module until one of them fails. A process that has

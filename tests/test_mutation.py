@@ -73,7 +73,7 @@ def test_texts_of_errors_are_left_alone_but_not_that_they_are_raised():
 
 
 def test_each_mutant_differs_from_the_module_in_one_place():
-    source = path_of("certificates").read_text(encoding="utf-8")
+    source = path_of("program.certificates").read_text(encoding="utf-8")
     mutants = mutants_of(source)
     assert len({mutant.source for mutant in mutants}) == len(mutants) > 40
     plain = ast.unparse(ast.parse(source)).splitlines()
@@ -85,7 +85,7 @@ def test_each_mutant_differs_from_the_module_in_one_place():
 
 
 def test_samples_are_random_without_repetition_and_drawn_anew_by_seed():
-    mutants = mutants_of(path_of("bounds").read_text(encoding="utf-8"))
+    mutants = mutants_of(path_of("bounds.two_stage").read_text(encoding="utf-8"))
     some = sampled(mutants, 30, 1)
     assert len({mutant.source for mutant in some}) == 30
     assert some == sampled(mutants, 30, 1) != sampled(mutants, 30, 2)
@@ -117,11 +117,11 @@ def test_targets_exist_and_others_are_refused(capsys):
 
 NOTICES = """
 from tests.mutation import outcome_of, path_of, ready_to_fork
-source = path_of("units").read_text()
+source = path_of("scenario.units").read_text()
 with ready_to_fork():
     for changed in (source, source.replace("1e-3", "1e-2")):
-        print(outcome_of("units", changed, ("test_units",), 100).passed)
-    print(outcome_of("units", source + "while True: pass", ("test_units",), 2).passed)
+        print(outcome_of("scenario.units", changed, ("scenario/test_units",), 100).passed)
+    print(outcome_of("scenario.units", source + "while True: pass", ("scenario/test_units",), 2).passed)
 """
 
 

@@ -19,7 +19,8 @@ from jaxedge.scenario.sampling import sample_batch
 _OVER_DEVICES = """
 import jax, numpy as np
 from functools import partial
-from jaxedge import chunks, driver
+from jaxedge.machine import chunks
+from jaxedge.relaxation import driver
 from jaxedge.planning.two_stage_rows import programs_of_each
 from jaxedge.scenario.sampling import sample_batch
 assert jax.device_count() == 2

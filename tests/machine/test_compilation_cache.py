@@ -9,7 +9,7 @@ import pytest
 
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = """
-from jaxedge import compilation_cache
+from jaxedge.machine import compilation_cache
 compilation_cache.silence()
 folder = compilation_cache.enable()
 import jax, jax.numpy as jnp

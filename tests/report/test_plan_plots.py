@@ -122,8 +122,8 @@ def test_bad_paths_are_named_before_anything_is_drawn(tmp_path, name, message):
 
 def test_matplotlib_and_pyplot_stay_out_until_a_figure_is_drawn():
     code = (
-        "import sys; from jaxedge import plots; assert 'matplotlib' not in sys.modules;"
+        "import sys; from jaxedge.report import plan_plots; assert 'matplotlib' not in sys.modules;"
         "from tests.hand_made_plans import hand_made; s, p = hand_made('small');"
-        "plots.plot_plan(p, s); assert 'matplotlib.pyplot' not in sys.modules"
+        "plan_plots.plot_plan(p, s); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=_ROOT)
