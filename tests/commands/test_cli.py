@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import jaxedge
-from jaxedge import presets
+from jaxedge import planning, presets
 from jaxedge.commands import COMMANDS, arguments
 from jaxedge.commands.cli import main
 from jaxedge.relaxation.solvers import SOLVERS
@@ -59,7 +58,7 @@ class _Planner(types.ModuleType):
 def planner(monkeypatch):
     stand_in = _Planner()
     monkeypatch.setitem(sys.modules, "jaxedge.planning.entry", stand_in)
-    monkeypatch.setattr(jaxedge, "planning", stand_in, raising=False)
+    monkeypatch.setattr(planning, "entry", stand_in, raising=False)
     return stand_in
 
 
