@@ -117,11 +117,12 @@ def test_targets_exist_and_others_are_refused(capsys):
 
 NOTICES = """
 from tests.mutation import outcome_of, path_of, ready_to_fork
-source = path_of("scenario.units").read_text()
+name, tests = "scenario.units", ("scenario/test_units",)
+source = path_of(name).read_text()
 with ready_to_fork():
     for changed in (source, source.replace("1e-3", "1e-2")):
-        print(outcome_of("scenario.units", changed, ("scenario/test_units",), 100).passed)
-    print(outcome_of("scenario.units", source + "while True: pass", ("scenario/test_units",), 2).passed)
+        print(outcome_of(name, changed, tests, 100).passed)
+    print(outcome_of(name, source + "while True: pass", tests, 2).passed)
 """
 
 
