@@ -296,7 +296,7 @@ def bounds_of(name: str, cases: list[Case], without: str | None = None) -> np.nd
             server=server,
             devices=devices,
         )
-        return BOUNDS[name](dataclasses.replace(preset, learning=learning), design)
+        return BOUNDS[name].value(dataclasses.replace(preset, learning=learning), design)
 
     return np.asarray(jax.vmap(one)(stacked(cases)))
 

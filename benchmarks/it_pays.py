@@ -141,7 +141,7 @@ def interval(values: np.ndarray) -> list[float]:
 def bounds_of(scenario: Scenario, designs: list[Allocation]) -> dict[str, np.ndarray]:
     with jax.enable_x64(True):
         return {
-            name: np.array([float(bound(scenario, design)) for design in designs])
+            name: np.array([float(bound.value(scenario, design)) for design in designs])
             for name, bound in BOUNDS.items()
         }
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxedge.bounds.base import Effort, Fraction, aggregated_variance, effort_of
+from jaxedge.bounds.base import (
+    PRETRAINING,
+    Bound,
+    Effort,
+    Fraction,
+    Restriction,
+    aggregated_variance,
+    effort_of,
+)
 from jaxedge.bounds.formulation import program_of
+from jaxedge.bounds.spans import Decay, Span, best_span_bound
 from jaxedge.program.program import Program, Rounds
+from jaxedge.program.responses import Prices
 from jaxedge.scenario.scenario import Learning, Scenario
 from jaxedge.system.allocation import Allocation
 
@@ -115,3 +127,51 @@ def fine_tuning_program(scenario: Scenario, pretraining_rounds: Array) -> Progra
             device_rate=one,
         ),
     )
+
+
+def floor_decay(scenario: Scenario) -> Decay:
+    """How the floor of a validated scenario with a ``pl_constant`` depends on M."""
+    task = scenario.learning
+    kept, lost = decay(task, jnp.ones_like(task.initial_gap))
+    mu = jnp.asarray(required_pl_constant(task))
+    slope = 2 * (task.initial_gap - task.discrepancy / (2 * mu)) / task.device_learning_rate
+    # Of q and 1 - q the smaller has the digits.
+    return Decay(jnp.asarray(slope), jnp.where(lost < 0.5, -jnp.log1p(-lost), -jnp.log(kept)))
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning(Bound):
+    """The average of ‖∇F‖² over fine-tuning: M is searched, and N is the program's own."""
+
+    name = "fine-tuning"
+    unit = "squared gradient norm"
+    outer = (PRETRAINING,)
+    finite_without_finetuning = False
+
+    def check(self, scenario: Scenario) -> None:
+        """Make sure that there is a ``learning.pl_constant``."""
+        required_pl_constant(scenario.learning)
+
+    def value(self, scenario: Scenario, allocation: Allocation) -> Array:
+        """() `fine_tuning_bound`."""
+        return fine_tuning_bound(scenario, allocation)
+
+    def program(self, scenario: Scenario, outer: Array) -> Program:
+        """The program at M = outer[0]."""
+        return fine_tuning_program(scenario, outer[0])
+
+    def lower_bound(
+        self,
+        scenario: Scenario,
+        low: Array,
+        high: Array,
+        prices: Prices,
+        *,
+        integer: bool,
+        restrict: Restriction | None = None,
+    ) -> Array:
+        """() from the programs at both ends, at the best multiple of the prices (`spans`)."""
+        ends = [self.program(scenario, end) for end in (low, high)]
+        ends = ends if restrict is None else [restrict(end) for end in ends]
+        span = Span(low[0], high[0], *ends)
+        return best_span_bound(floor_decay(scenario), span, prices, integer=integer)

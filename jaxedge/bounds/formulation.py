@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxedge.program.design import Design
 from jaxedge.program.program import Computing, Program, Rounds, Transmission
@@ -27,13 +28,13 @@ def _server(scenario: Scenario, variance: Array, weight: Array) -> Computing:
     )
 
 
-def _devices(scenario: Scenario, variance: Array) -> Computing:
+def _devices(scenario: Scenario, variance: Array, weight: Array) -> Computing:
     devices, energy, delay = scenario.devices, scenario.energy_budget, scenario.delay_budget
     work = devices.capacitance * devices.cycles_per_sample**3
     return Computing(
         variance=variance,
         work=work / (energy * delay**2),
-        weight=jnp.ones_like(work),
+        weight=weight * jnp.ones_like(work),
         min_batch=devices.min_batch,
         max_batch=devices.max_batch,
         min_time=devices.cycles_per_sample / (devices.max_clock * delay),
@@ -63,30 +64,85 @@ def program_of(
     device_variance: Array,
     weight: Array,
     rounds: Rounds,
+    finetuning_weight: ArrayLike = 1.0,
+    scale: Array | None = None,
 ) -> Program:
-    """The unit-free program of a scenario for a bound with these coefficients."""
+    """The unit-free program of a scenario for a bound with these coefficients.
+
+    Args:
+        scenario: validated.
+        gap: () numerator at no rounds.
+        floor: () numerator share of one pre-training round.
+        server_variance: () of one pre-training round times the batch.
+        device_variance: (K,) of one fine-tuning round times the batches.
+        weight: () pre-training rounds in one of the program.
+        rounds: the set of rounds.
+        finetuning_weight: () fine-tuning rounds in one of the program.
+        scale: () of the numerator, by default ``gap + floor``.
+    """
     server, devices = scenario.server, scenario.devices
-    scale = gap + floor
+    scale = gap + floor if scale is None else scale
+    bits = finetuning_weight * scenario.upload_bits, finetuning_weight * scenario.download_bits
     return Program(
         gap=gap / scale,
         floor=floor / scale,
         server=_server(scenario, server_variance / scale, weight),
-        devices=_devices(scenario, device_variance / scale),
+        devices=_devices(scenario, device_variance / scale, jnp.asarray(finetuning_weight)),
         uploads=_transmission(
-            scenario, scenario.upload_bits, devices.bandwidth, devices.gain, devices.max_power
+            scenario, bits[0], devices.bandwidth, devices.gain, devices.max_power
         ),
         broadcast=_transmission(
-            scenario,
-            scenario.download_bits,
-            server.bandwidth,
-            weakest_downlink_gain(devices),
-            server.max_power,
+            scenario, bits[1], server.bandwidth, weakest_downlink_gain(devices), server.max_power
         ),
         rounds=rounds,
         rays=rounds.rays(),
         scale=scale,
         energy_unit=scenario.energy_budget,
         delay_unit=scenario.delay_budget,
+    )
+
+
+def program_at_rounds(
+    scenario: Scenario,
+    pretraining_rounds: Array,
+    finetuning_rounds: Array,
+    *,
+    constant: Array,
+    server_variance: Array,
+    device_variance: Array,
+) -> Program:
+    """The program of ``constant + server_variance/b0 + sum device_variance/b`` at fixed rounds.
+
+    Each stage as a whole is one "round" of the program, with its number of rounds as the weight.
+
+    Args:
+        scenario: validated.
+        pretraining_rounds: () M >= 0.
+        finetuning_rounds: () N >= 0.
+        constant: () of the bound, > 0.
+        server_variance: () >= 0.
+        device_variance: (K,) >= 0.
+    """
+    one = jnp.ones_like(constant)
+    least = scenario.server.min_batch, scenario.devices.min_batch
+    return program_of(
+        scenario,
+        gap=jnp.zeros_like(one),
+        floor=constant,
+        server_variance=server_variance,
+        device_variance=device_variance,
+        weight=pretraining_rounds,
+        finetuning_weight=finetuning_rounds,
+        rounds=Rounds(
+            min_pretraining=one,
+            max_pretraining=one,
+            min_finetuning=one,
+            max_finetuning=one,
+            tied=jnp.zeros_like(one, bool),
+            server_rate=jnp.zeros_like(one),
+            device_rate=one,
+        ),
+        scale=constant + server_variance / least[0] + jnp.sum(device_variance / least[1]),
     )
 
 
@@ -106,9 +162,9 @@ def allocation_of(scenario: Scenario, program: Program, design: Design) -> Alloc
         )
 
     return Allocation(
-        # The fine-tuning program counts the whole pre-training stage as one round of this weight.
+        # A round of a program may stand for many.
         pretraining_rounds=design.pretraining_rounds * program.server.weight,
-        finetuning_rounds=design.finetuning_rounds,
+        finetuning_rounds=design.finetuning_rounds * program.devices.weight[0],
         server=stage(
             server,
             design.server_batch,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.bounds.base import Effort, Fraction, aggregated_variance, effort_of
+from jaxedge.bounds.base import Bound, Effort, Fraction, aggregated_variance, effort_of
 from jaxedge.bounds.formulation import program_of
 from jaxedge.program.program import Program, Rounds
 from jaxedge.scenario.scenario import Learning, Scenario
@@ -64,3 +66,21 @@ def two_stage_program(scenario: Scenario) -> Program:
             device_rate=eta,
         ),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStage(Bound):
+    """The average of ‖∇F‖² over both stages: one program, rounds among its variables."""
+
+    name = "two-stage"
+    unit = "squared gradient norm"
+
+    def value(self, scenario: Scenario, allocation: Allocation) -> Array:
+        """() `two_stage_bound`."""
+        return two_stage_bound(scenario, allocation)
+
+    def program(self, scenario: Scenario, outer: Array) -> Program:
+        """The one program; ``outer`` is (0,)."""
+        del outer
+        program: Program = two_stage_program(scenario)
+        return program

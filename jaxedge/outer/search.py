@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.bounds.fine_tuning import fine_tuning_program
+from jaxedge.bounds.fine_tuning import FineTuning, fine_tuning_program
 from jaxedge.machine.chunks import put, take
 from jaxedge.outer.cover import Cover, Points, end_pieces, pieces_between, rounds_inside
-from jaxedge.outer.spans import Decay, Span, floor_decay, span_bounds
 from jaxedge.program.program import Program
+from jaxedge.program.responses import Prices
 from jaxedge.relaxation.driver import ATTEMPTS, solve_relaxed
 from jaxedge.relaxation.judge import RELAXED_GAP, Relaxed, judge
 from jaxedge.scenario.scenario import Scenario
@@ -88,7 +88,7 @@ def search(
         The most promising M, and a lower bound over all M. The gap may be larger than asked for
         after 1024 points, or where the scenario is not feasible.
     """
-    task = _Task(scenario, integer, floor_decay(scenario), restrict)
+    task = _Task(scenario, integer, restrict)
     points = task.solve(task.grid())
     if not np.isfinite(points.values.min()):
         points = task.retried(points, np.array([0]))  # if any, the fewest rounds are feasible
@@ -109,6 +109,31 @@ def search(
 def programs_at(scenario: Scenario, rounds: Array) -> Program:
     """The programs of one scenario at the given pre-training rounds (n,)."""
     return jax.vmap(partial(fine_tuning_program, scenario))(rounds)
+
+
+@partial(jax.jit, static_argnames=("integer", "restrict"))
+def _box_bounds(
+    scenario: Scenario,
+    low: Array,
+    high: Array,
+    left: Prices,
+    right: Prices,
+    *,
+    integer: bool,
+    restrict: Callable[[Program], Program] | None,
+) -> Array:
+    """The best lower bounds (n,) of boxes at two prices each and their mean."""
+
+    def one(low: Array, high: Array, a: Prices, b: Prices) -> Array:
+        def at(share: Array) -> Array:
+            prices: Prices = jax.tree.map(lambda x, y: (1 - share) * x + share * y, a, b)
+            return FineTuning().lower_bound(
+                scenario, low, high, prices, integer=integer, restrict=restrict
+            )
+
+        return jnp.max(jax.vmap(at)(jnp.asarray([0, 0.5, 1], a.energy.dtype)))
+
+    return jax.vmap(one)(low, high, left, right)
 
 
 _judge = jax.jit(jax.vmap(judge))
@@ -132,7 +157,6 @@ class _Task:
 
     scenario: Scenario
     integer: bool
-    floor: Decay
     restrict: Callable[[Program], Program] | None
 
     def programs(self, rounds: np.ndarray) -> Program:
@@ -200,9 +224,10 @@ class _Task:
             low, high = cover.low[part], cover.high[part]
             inward = self.integer & (low < high)
             first, last = low + inward, high - inward
-            spans = Span(first, last, self.programs(first), self.programs(last))
             prices = points.prices(low, high)
-            found.append(span_bounds(self.floor, spans, *prices, integer=self.integer))
+            ends = first[:, None], last[:, None]
+            settings = {"integer": self.integer, "restrict": self.restrict}
+            found.append(_box_bounds(self.scenario, *ends, *prices, **settings))
         bound = np.concatenate(found)[:count]
         return cover._replace(bound=np.maximum(cover.bound, bound))
 

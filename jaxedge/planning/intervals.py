@@ -119,4 +119,4 @@ def _kept(scenarios: Scenario, answers: Answers, bound: str) -> np.ndarray:
         return np.full(len(answers.status), np.nan)
     design = jax.tree.map(lambda x: np.asarray(x)[at], answers.allocation)
     with jax.enable_x64(True):
-        return np.asarray(jax.vmap(lambda s: bound_named(bound)(s, design))(scenarios))
+        return np.asarray(jax.vmap(lambda s: bound_named(bound).value(s, design))(scenarios))

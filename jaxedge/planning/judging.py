@@ -15,7 +15,7 @@ from jaxedge.answers.batch import STATUSES, Answers, coded, kept
 from jaxedge.answers.plan import Plan
 from jaxedge.answers.status import Status
 from jaxedge.bounds.formulation import allocation_of
-from jaxedge.bounds.registry import BOUNDS
+from jaxedge.bounds.registry import bound_named
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.planning.pipeline import shadow_prices
 from jaxedge.planning.question import Asked
@@ -48,7 +48,7 @@ class _Assessment:
 def _assess_allocation(scenario: Scenario, allocation: Allocation, bound: str) -> _Assessment:
     return _Assessment(
         allocation=allocation,
-        bound=BOUNDS[bound](scenario, allocation),
+        bound=bound_named(bound).value(scenario, allocation),
         energy=energy(scenario, allocation),
         delay=delay(scenario, allocation),
         violation=violation(scenario, allocation),

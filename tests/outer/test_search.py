@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jaxedge import presets, sampling
-from jaxedge.bounds.fine_tuning import fine_tuning_program
+from jaxedge.bounds.fine_tuning import fine_tuning_program, floor_decay
+from jaxedge.bounds.spans import Span, span_bound
 from jaxedge.outer import search as searching
 from jaxedge.outer.search import PROMISING, search
-from jaxedge.outer.spans import Span, floor_decay, span_bound
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.program import with_batches
 from jaxedge.program.responses import Prices

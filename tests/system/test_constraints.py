@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from jaxedge.bounds.objective import objective, objective_in_totals
-from jaxedge.bounds.registry import BOUNDS, FRACTIONS
-from jaxedge.bounds.two_stage import two_stage_bound
+from jaxedge.bounds.base import Effort
+from jaxedge.bounds.fine_tuning import fine_tuning_bound, fine_tuning_fraction
+from jaxedge.bounds.two_stage import two_stage_bound, two_stage_fraction
 from jaxedge.system.constraints import (
     constraints,
     constraints_in_totals,
     energy_in_totals,
     feasible,
+    ratio,
     violation,
 )
 from jaxedge.system.delay import delay
@@ -31,6 +32,20 @@ from tests.plain_model import plain
 from tests.random_cases import random_allocation, random_case, random_scenario
 
 SEEDS = range(24)
+BOUNDS = {"two-stage": two_stage_bound, "fine-tuning": fine_tuning_bound}
+FRACTIONS = {"two-stage": two_stage_fraction, "fine-tuning": fine_tuning_fraction}
+
+
+def objective_in_totals(scenario, totals, name="two-stage"):
+    """A bound in totals, as its convex numerator (at each fixed M) over its linear denominator."""
+    first, second = jnp.asarray(totals.pretraining_rounds), jnp.asarray(totals.finetuning_rounds)
+    effort = Effort(
+        pretraining_rounds=first,
+        finetuning_rounds=second,
+        inverse_server_batch=ratio(first, totals.server_samples),
+        inverse_device_batch=ratio(second, totals.device_samples),
+    )
+    return FRACTIONS[name](scenario.learning, effort)
 
 
 def assert_close(found, expected, rtol=1e-12, atol=0.0):
@@ -86,10 +101,9 @@ def test_objectives_are_equal_in_both_coordinates():
     for seed in SEEDS:
         scenario, allocation = random_case(seed)
         totals = to_totals(scenario, allocation)
-        assert_close(objective(scenario, allocation), two_stage_bound(scenario, allocation))
         for name, bound in BOUNDS.items():
             found = objective_in_totals(scenario, totals, name).value
-            assert_close(found, objective(scenario, allocation, bound))
+            assert_close(found, bound(scenario, allocation))
 
 
 def test_energies_are_equal_in_both_coordinates():

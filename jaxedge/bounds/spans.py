@@ -1,4 +1,4 @@
-"""Lower bounds on the fine-tuning bound over whole intervals of pre-training rounds, from prices.
+"""Lower bounds on the fine-tuning bound over intervals of pre-training rounds, from prices.
 
 At fixed prices only lump(M) = floor(M) + h(M) in the Lagrangian depends on M, where
 h(M) = min over b0 of [(1 - q^M) s/b0 + M kap b0] is a minimum of concave functions, hence concave
@@ -9,18 +9,15 @@ is concave, and least at an end. Either way the loss is of second order in the i
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.bounds.fine_tuning import decay
 from jaxedge.program.certificates import ray_values
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices, respond, respond_computing
-from jaxedge.scenario.scenario import Scenario
 
 _MAX_FACTOR = 1e3
 """Largest multiple of prices that is tried: it bounds what is infeasible."""
@@ -40,16 +37,6 @@ class Span(NamedTuple):
     last: Array
     at_first: Program
     at_last: Program
-
-
-def floor_decay(scenario: Scenario) -> Decay:
-    """How the floor of a validated scenario with a ``pl_constant`` depends on M."""
-    task = scenario.learning
-    kept, lost = decay(task, jnp.ones_like(task.initial_gap))
-    mu = jnp.asarray(task.pl_constant)
-    slope = 2 * (task.initial_gap - task.discrepancy / (2 * mu)) / task.device_learning_rate
-    # Of q and 1 - q the smaller has the digits.
-    return Decay(jnp.asarray(slope), jnp.where(lost < 0.5, -jnp.log1p(-lost), -jnp.log(kept)))
 
 
 def span_bound(floor: Decay, span: Span, prices: Prices, *, integer: bool = False) -> Array:
@@ -106,8 +93,8 @@ def _least_lump(floor: Decay, span: Span, first_cost: Array, last_cost: Array) -
     return jnp.minimum(jnp.minimum(begin, end), jnp.where(bends, inside, begin))
 
 
-def _scaled_bound(floor: Decay, span: Span, prices: Prices, integer: bool) -> Array:
-    """The best bound at multiples of the prices.
+def best_span_bound(floor: Decay, span: Span, prices: Prices, *, integer: bool) -> Array:
+    """The best `span_bound` at multiples of the prices.
 
     Where more rounds than the fewest are best, the lump just pays for the budgets. What it lacks
     counts as often as there are fine-tuning rounds, so that prices of another M need a common
@@ -131,17 +118,3 @@ def _scaled_bound(floor: Decay, span: Span, prices: Prices, integer: bool) -> Ar
         first < 1, root(first, one, first_slack, slack), root(one, first, slack, first_slack)
     )
     return jnp.maximum(jnp.maximum(bound, first_bound), at(second)[0])
-
-
-@partial(jax.jit, static_argnames="integer")
-def span_bounds(floor: Decay, spans: Span, left: Prices, right: Prices, *, integer: bool) -> Array:
-    """The best of :func:`span_bound` (n,) at two prices each, their mean, and multiples of them."""
-
-    def one(span: Span, a: Prices, b: Prices) -> Array:
-        def at(share: Array) -> Array:
-            prices: Prices = jax.tree.map(lambda x, y: (1 - share) * x + share * y, a, b)
-            return _scaled_bound(floor, span, prices, integer)
-
-        return jnp.max(jax.vmap(at)(jnp.asarray([0, 0.5, 1], a.energy.dtype)))
-
-    return jax.vmap(one)(spans, left, right)
