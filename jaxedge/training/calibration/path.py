@@ -62,16 +62,19 @@ def path(task: Task, scenario: Scenario, trial: Trial) -> Iterator[Point]:
     """
     point = Point(rounds=0, weights=task.weights)
     yield point
+    server = min(trial.server_batch, len(task.general))
+    devices = np.minimum(trial.device_batch, task.sizes)
     stages = (
-        (trial.pretraining_rounds, _pretraining(task, scenario, trial), "server"),
-        (trial.finetuning_rounds, _finetuning(task, scenario, trial), "device"),
+        (trial.pretraining_rounds, pretraining, server, "server"),
+        (trial.finetuning_rounds, finetuning, devices, "device"),
     )
-    for rounds, advance, owner in stages:
+    for rounds, stage, batch, owner in stages:
+        advance = stage(task, scenario, width=int(np.max(batch)), seed=trial.seed)
         before, weights = point.rounds, point.weights
         cuts = np.linspace(0, rounds, trial.intervals + 1).astype(int)
         length = int(np.diff(cuts).max())
         for start, end in itertools.pairwise(cuts.tolist()):
-            weights = advance(weights, start, end, length)
+            weights = advance(weights, batch, start, end, length)
             if not bool(all_finite(weights)):
                 raise ValueError(
                     f"the trial run diverged between rounds {before + start} and {before + end}: "
@@ -81,23 +84,24 @@ def path(task: Task, scenario: Scenario, trial: Trial) -> Iterator[Point]:
             yield point
 
 
-Advance = Callable[[Any, int, int, int], Any]
-"""(weights, start, end, length) -> weights after the rounds start ... end - 1, at most length."""
+Advance = Callable[[Any, Any, int, int, int], Any]
+"""(weights, batch, start, end, length) -> weights after the rounds start ... end - 1, at most
+length of them, with batches () or (K,) of at most the width."""
 
 
-def _pretraining(task: Task, scenario: Scenario, trial: Trial) -> Advance:
-    batch = min(trial.server_batch, len(task.general))
+def pretraining(task: Task, scenario: Scenario, *, width: int, seed: int) -> Advance:
+    """Rounds of the server at the scenario's rate."""
     data, rate = task.server_samples, np.asarray(scenario.learning.server_learning_rate)
-    key = jax.random.fold_in(jax.random.key(trial.seed), 1)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
 
-    @partial(jax.jit, static_argnums=3)
-    def advance(weights: Any, start: int, end: int, length: int) -> Any:
+    @partial(jax.jit, static_argnums=4)
+    def advance(weights: Any, batch: Any, start: int, end: int, length: int) -> Any:
         return pretrain(
             task.loss,
             weights,
             data,
             batch=batch,
-            width=batch,
+            width=width,
             rate=rate,
             rounds=end,
             length=length,
@@ -108,21 +112,21 @@ def _pretraining(task: Task, scenario: Scenario, trial: Trial) -> Advance:
     return advance
 
 
-def _finetuning(task: Task, scenario: Scenario, trial: Trial) -> Advance:
-    batch = np.minimum(trial.device_batch, task.sizes)
+def finetuning(task: Task, scenario: Scenario, *, width: int, seed: int) -> Advance:
+    """Rounds of the devices at the scenario's rate and weights."""
     data, rate = task.device_samples, np.asarray(scenario.learning.device_learning_rate)
-    key = jax.random.fold_in(jax.random.key(trial.seed), 2)
+    key = jax.random.fold_in(jax.random.key(seed), 2)
     share = jnp.asarray(np.asarray(scenario.learning.device_weight))
 
-    @partial(jax.jit, static_argnums=3)
-    def advance(weights: Any, start: int, end: int, length: int) -> Any:
+    @partial(jax.jit, static_argnums=4)
+    def advance(weights: Any, batch: Any, start: int, end: int, length: int) -> Any:
         tuned, _ = finetune(
             task.tuned_loss(weights),
             task.tuned_of(weights),
             data,
             weights=share,
             batch=jnp.asarray(batch),
-            width=int(batch.max()),
+            width=width,
             rate=rate,
             rounds=end,
             length=length,

@@ -56,8 +56,20 @@ def task_loss_and_gradient(
 ) -> tuple[Array, Any]:
     """F(w) and ∇F(w), arguments as of `task_gradient`."""
     sizes = jnp.diff(data.offsets)
-    owner = jnp.searchsorted(data.offsets, jnp.arange(len(data.y)), side="right") - 1
-    share = (device_weight / sizes)[owner]
+    return weighted_loss_and_gradient(
+        loss, weights, data, (device_weight / sizes)[owners_of(data)]
+    )
+
+
+def owners_of(data: Samples) -> Array:
+    """(n,) whose each sample is."""
+    return jnp.searchsorted(data.offsets, jnp.arange(len(data.y)), side="right") - 1
+
+
+def weighted_loss_and_gradient(
+    loss: Loss, weights: Any, data: Samples, share: Array
+) -> tuple[Array, Any]:
+    """sum_i a_i l_i(w) over all samples and its gradient, the shares a (n,) of any sign."""
 
     def weighted(w: Any, index: Array, real: Array) -> Array:
         losses = loss(w, data.x[index], data.y[index])
