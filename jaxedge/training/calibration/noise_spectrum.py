@@ -1,7 +1,7 @@
-"""Along which curvatures gradients are noisy: the noise's variance in the eigenspaces of F's Hessian.
+"""Along which curvatures gradients are noisy: their variance in the eigenspaces of F's Hessian.
 
-With Sigma the covariance of one sample's gradient and H v_i = h_i v_i, what is wanted is the measure
-sum_i v_i' Sigma v_i delta(h - h_i). For a random sign e_i of every sample,
+With Sigma the covariance of one sample's gradient and H v_i = h_i v_i, what is wanted is the
+measure sum_i v_i' Sigma v_i delta(h - h_i). For a random sign e_i of every sample,
 
     z = sum_i e_i (g_i - mean g)/sqrt(n),      E z z' = Sigma,
 
@@ -24,14 +24,14 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxedge.training.calibration.samples import thinned
+from jaxedge.training.calibration.samples import thin
 from jaxedge.training.data.samples import Samples
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.measuring import (
     owners_of,
     task_gradient,
     weighted_loss_and_gradient,
 )
-from jaxedge.training.tasks import Task
 
 STEPS = 15
 """Of Lanczos."""
@@ -53,7 +53,13 @@ class NoiseMeter:
     """A compiled program that measures both stages' noise spectra at given weights."""
 
     def __init__(
-        self, task: Task, device_weight: np.ndarray, *, seed: int, samples: int = SAMPLES
+        self,
+        task: Task,
+        device_weight: np.ndarray,
+        *,
+        seed: int,
+        samples: int = SAMPLES,
+        draws: int = DRAWS,
     ) -> None:
         """Choose the samples.
 
@@ -62,10 +68,11 @@ class NoiseMeter:
             device_weight: (K,) w_k.
             seed: of that choice, and of the signs.
             samples: of the server, and of the devices together, at most.
+            draws: of signs.
         """
         each = max(samples // len(task.sizes), 2)
-        server = thinned(task.server_samples, samples, seed)
-        devices = thinned(task.device_samples, each, seed + 1)
+        server = thin(task.server_samples, samples, seed)
+        devices = thin(task.device_samples, each, seed + 1)
         share = jnp.asarray(device_weight)
         loss = task.loss
 
@@ -73,7 +80,7 @@ class NoiseMeter:
             return task_gradient(loss, weights, devices, share)
 
         def nodes(weights: Any, key: Array) -> tuple[Array, Array]:
-            """Tridiagonal matrices (2, DRAWS, k, 2) of both stages and |z|^2 (2, DRAWS)."""
+            """Tridiagonal matrices (2, draws, k, 2) of both stages and |z|^2 (2, draws)."""
 
             def product(vector: Array) -> Array:
                 tangent = ravel_pytree(weights)[1](vector)
@@ -87,7 +94,7 @@ class NoiseMeter:
 
             stages = ((server, jnp.ones(1), lambda g: g), (devices, share, partial(_tuned, task)))
             found = [
-                jax.lax.map(partial(drawn, *stage), jax.random.split(one, DRAWS))
+                jax.lax.map(partial(drawn, *stage), jax.random.split(one, draws))
                 for stage, one in zip(stages, jax.random.split(key), strict=True)
             ]
             return jax.tree.map(lambda *both: jnp.stack(both), *found)

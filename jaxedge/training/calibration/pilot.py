@@ -24,9 +24,9 @@ from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
 from jaxedge.training.calibration.path import Advance, finetuning, pretraining
-from jaxedge.training.calibration.samples import thinned
+from jaxedge.training.calibration.samples import thin
+from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.measuring import task_loss_and_gradient
-from jaxedge.training.tasks import Task
 from jaxedge.words.choices import check_whole
 
 LEAST_ROUNDS = 40
@@ -182,7 +182,7 @@ class _Runner:
         self._server = pretraining(task, scenario, width=width, seed=plan.seed)
         width = int(np.minimum(plan.device_batch, task.sizes).max())
         self._devices = finetuning(task, scenario, width=width, seed=plan.seed)
-        data = thinned(task.device_samples, samples, plan.seed + 1)
+        data = thin(task.device_samples, samples, plan.seed + 1)
         share = jnp.asarray(np.asarray(scenario.learning.device_weight), jnp.float32)
         self._loss = jax.jit(lambda w: task_loss_and_gradient(task.loss, w, data, share)[0])
 

@@ -56,9 +56,7 @@ def task_loss_and_gradient(
 ) -> tuple[Array, Any]:
     """F(w) and ∇F(w), arguments as of `task_gradient`."""
     sizes = jnp.diff(data.offsets)
-    return weighted_loss_and_gradient(
-        loss, weights, data, (device_weight / sizes)[owners_of(data)]
-    )
+    return weighted_loss_and_gradient(loss, weights, data, (device_weight / sizes)[owners_of(data)])
 
 
 def owners_of(data: Samples) -> Array:
