@@ -33,6 +33,8 @@ LEAST_ROUNDS = 40
 """Of a pilot: below, a leg of R/3 rounds has too few losses to tell decay from noise."""
 _STEPS = 40
 """Measurements on a leg of R rounds."""
+_MOST_GROWTH = 10.0
+"""Of F against the start; beyond, a leg counts as diverged."""
 SAMPLES = 4096
 """Of each device at most that F is measured on."""
 
@@ -221,9 +223,9 @@ class _Runner:
             loss=np.array([float(loss) for _, _, loss in found]),
         )
         self.legs.append(leg)
-        if not np.isfinite(leg.loss).all():
-            at = int(np.argmin(np.isfinite(leg.loss)))
-            owner = "device" if leg.fine else "server"
+        wild = ~(leg.loss <= _MOST_GROWTH * np.abs(self.legs[0].loss[0]))
+        if wild.any():
+            at, owner = int(np.argmax(wild)), "device" if leg.fine else "server"
             raise PilotRefused(
                 f"the pilot diverged within {(second if leg.fine else first)[at]} rounds of "
                 f"{leg.label}: lower learning.{owner}_learning_rate in the scenario",
