@@ -6,15 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxedge
-from jaxedge.training.calibration.constants import calibrate
-from jaxedge.training.calibration.path import Trial
-from jaxedge.training.data.data_files import digits
-from jaxedge.training.data.datasets import split
-from jaxedge.training.data.partitions import partition
-from jaxedge.training.data.shifts import shift
-from jaxedge.training.models.tasks import task
-from jaxedge.training.runs.courses import course
-from jaxedge.training.runs.many import train_many
+from jaxedge import training
 
 
 class Network(nnx.Module):
@@ -29,13 +21,13 @@ class Network(nnx.Module):
 
 
 def main() -> None:
-    general, own, test = split(digits(), (0.5, 0.4, 0.1), seed=0)
-    own, test = (shift(part, "rotation", 0.2) for part in (own, test))
-    who = partition(own, "dirichlet-per-client", 3, alpha=1.0)
-    mine = task(general, own, who, test, Network(nnx.Rngs(0)))
+    general, own, test = training.split(training.digits(), (0.5, 0.4, 0.1), seed=0)
+    own, test = (training.shift(part, "rotation", 0.2) for part in (own, test))
+    who = training.partition(own, "dirichlet-per-client", 3, alpha=1.0)
+    mine = training.task(general, own, who, test, Network(nnx.Rngs(0)))
 
-    trial = Trial(pretraining_rounds=100, finetuning_rounds=100, intervals=2)
-    found = calibrate(mine, jaxedge.presets.get("small"), trial)
+    trial = training.Trial(pretraining_rounds=100, finetuning_rounds=100, intervals=2)
+    found = training.calibrate(mine, jaxedge.presets.get("small"), trial)
     scenario = dataclasses.replace(found.scenario, energy_budget=30.0, delay_budget=15.0)
     plan = jaxedge.plan(scenario)
     design = plan.allocation
@@ -43,11 +35,12 @@ def main() -> None:
         f"{design.pretraining_rounds} + {design.finetuning_rounds} rounds, bound {plan.bound:.3f}"
     )
 
-    runs = train_many(mine, scenario, [design], seeds=range(4), every=50)
+    runs = training.train_many(mine, scenario, [design], seeds=range(4), every=50)
     average, accuracy = runs.two_stage_average[0], runs.accuracy[0]
     print(f"average squared gradient norm of 4 runs: {average.min():.3f} to {average.max():.3f}")
     print(f"accuracy: {accuracy.min():.1%} to {accuracy.max():.1%}")
-    joules, seconds = course(scenario, design).ledger.spent
+    one = training.run(mine, scenario, plan)
+    joules, seconds = one.ledger.spent
     print(
         f"spent {joules:.2f} J and {seconds:.2f} s, planned {plan.energy:.2f} and {plan.delay:.2f}"
     )

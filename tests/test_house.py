@@ -35,8 +35,8 @@ ROOMS = [
     "planning",
     "sensitivity",
     "sweeps",
-    "training",
     "report",
+    "training",
     "study",
     "commands",
 ]

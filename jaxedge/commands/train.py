@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from jaxedge.commands.arguments import Parser, add_scenario, given
 from jaxedge.commands.console import given_scenario, json_text, resumable, say
-from jaxedge.commands.task_options import DATA_HELP, add_task_options, given_spec, given_task
+from jaxedge.commands.task_options import DATA_HELP, add_task_options, given_spec
 from jaxedge.machine import compilation_cache
-from jaxedge.machine.output_files import held
 from jaxedge.words.progress import ProgressLine
-
-if TYPE_CHECKING:
-    from jaxedge.scenario.scenario import Scenario
-    from jaxedge.system.allocation import Allocation
-    from jaxedge.training.models.tasks import Task
-    from jaxedge.training.runs.courses import Course
-    from jaxedge.training.runs.run_folder import RunFolder
-    from jaxedge.training.runs.segments import Settings
 
 SUMMARY = "train a model under a plan"
 _EPILOG = f"""\
@@ -98,167 +85,32 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, alone")
 
 
+_SETTINGS = ("seed", "every", "segment", "local_steps", "gradient_norm", "strategy", "convolution")
+
+
 def run(options: argparse.Namespace) -> None:
     """Answer it."""
     compilation_cache.enable()
-    from jaxedge.training.runs import run_folder
-    from jaxedge.training.runs.runner import Diverged
-    from jaxedge.training.runs.segments import Settings, usual_every
-
-    resumed = options.resume and Path(options.store).exists()
-    if not resumed:
-        run_folder.check_free(options.store)
-    if options.tensorboard:
-        from jaxedge.training.runs.event_files import check_importable
-
-        check_importable()
-    settings = Settings(**_given(options))
-    scenario, task = _scenario_and_task(options)
-    if options.every is None:
-        settings = dataclasses.replace(settings, every=usual_every(len(task.test)))
-    with ProgressLine() as progress:
-        folder, course, settings = _opened(options, scenario, task, settings, resumed, progress)
-    with held(folder.path), resumable(options.store):
-        try:
-            _train(folder, scenario, task, course, settings, events=options.tensorboard)
-        except Diverged as error:
-            _tell(folder, scenario, task, course, options)
-            say(str(error))
-            raise SystemExit(1) from None
-        _tell(folder, scenario, task, course, options)
-
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """What differs from the defaults of `Settings`."""
-    return given(options, "seed", "every", "segment", "local_steps", "gradient_norm")
-
-
-def _scenario_and_task(options: argparse.Namespace) -> tuple[Scenario, Task]:
-    import numpy as np
-
-    from jaxedge.scenario.validation import validate
-
-    scenario = validate(given_scenario(options))
-    task = given_task(options, np.size(scenario.devices.gain))
-    if options.bits_per_weight is not None:
-        from jaxedge.training.models.networks import upload_bits
-
-        bits = upload_bits(task.tuned_of(task.weights), options.bits_per_weight)
-        scenario = validate(dataclasses.replace(scenario, upload_bits=bits, download_bits=bits))
-    return scenario, task
-
-
-def _opened(
-    options: argparse.Namespace,
-    scenario: Scenario,
-    task: Task,
-    settings: Settings,
-    resumed: bool,
-    progress: ProgressLine,
-) -> tuple[RunFolder, Course, Settings]:
-    """The run's folder, which rounds run under which design, and how."""
+    from jaxedge import training
     from jaxedge.answers.files import load_design
-    from jaxedge.training.runs import run_folder
-    from jaxedge.training.runs.courses import course
-    from jaxedge.training.runs.runner import check
-    from jaxedge.training.runs.strategy_choice import choose_strategy
-
-    channel = "rayleigh" if options.fading else "planned"
-
-    def config(settings: Settings) -> dict[str, Any]:
-        return run_folder.configuration(
-            scenario, given_spec(options), settings, channel=channel, replan=options.replan
-        )
-
-    design = None if options.plan is None else load_design(options.plan)
-    if resumed:
-        settings = _as_begun(options, settings)
-        folder = run_folder.reopen(options.store, config(settings), design)
-        return folder, folder.course(scenario), settings
-    if design is None:
-        design = _planned(scenario, progress)
-    replan = None
-    if options.replan:
-        from jaxedge.planning.replanning import plan_finetuning
-
-        progress("planning what fading leaves", None)
-        replan = plan_finetuning
-    found = course(scenario, design, channel=channel, seed=settings.seed, replan=replan)
-    check(task, found)
-    progress("looking for the fastest strategy", None)
-    asked = {"strategy": options.strategy, "convolution": options.convolution}
-    settings = choose_strategy(task, scenario, found, settings, **asked)
-    return run_folder.create(options.store, config(settings), design, found), found, settings
-
-
-def _as_begun(options: argparse.Namespace, settings: Settings) -> Settings:
-    """With the run's own strategy where none is asked for: another has other last bits."""
-    from jaxedge.training.runs.run_folder import setting_in
-    from jaxedge.training.runs.strategy_choice import AUTO
-
-    for name in ("strategy", "convolution"):
-        asked = getattr(options, name)
-        value = setting_in(options.store, name) if asked == AUTO else asked
-        if value is not None:
-            settings = dataclasses.replace(settings, **{name: value})
-    return settings
-
-
-def _planned(scenario: Scenario, progress: ProgressLine) -> Allocation:
-    from jaxedge.planning.entry import plan
-
-    found = plan(scenario, progress=progress)
-    if found.allocation is None:
-        raise ValueError(f"there is no plan to train under: {found.message}")
-    return found.allocation
-
-
-def _train(
-    folder: RunFolder,
-    scenario: Scenario,
-    task: Task,
-    course: Course,
-    settings: Settings,
-    *,
-    events: bool,
-) -> None:
-    from jaxedge.training.runs.runner import Keeper, train
-
-    begin = folder.latest(task.weights)
-    with ExitStack() as stack:
-        progress = stack.enter_context(ProgressLine(count=len(course.ledger), unit="rounds"))
-        keeper: Keeper = folder
-        if events:
-            from jaxedge.training.runs.event_files import EventFiles
-
-            before = 0 if begin is None else begin.rounds
-            keeper = stack.enter_context(EventFiles(folder, folder.path / "tensorboard", before))
-        train(task, scenario, course, settings, begin=begin, keeper=keeper, progress=progress)
-
-
-def _tell(
-    folder: RunFolder, scenario: Scenario, task: Task, course: Course, options: argparse.Namespace
-) -> None:
-    """Write the ledger, the summary and the figures, and print the table."""
     from jaxedge.report.training_table import training_table
-    from jaxedge.training.runs.summary import summary
 
-    rows = folder.measured()
-    told = summary(scenario, course, rows)
-    folder.finish(course.ledger.first(told["rounds"]["done"]), told)
-    _draw(folder, scenario, task, rows)
-    print(json_text(told) if options.json else training_table(told))
+    with resumable(options.store), ProgressLine() as progress:
+        found = training.run(
+            given_spec(options),
+            given_scenario(options),
+            None if options.plan is None else load_design(options.plan),
+            folder=options.store,
+            resume=options.resume,
+            channel="rayleigh" if options.fading else "planned",
+            replan=options.replan,
+            bits_per_weight=options.bits_per_weight,
+            events=options.tensorboard,
+            progress=progress,
+            **given(options, *_SETTINGS),
+        )
+    print(json_text(found.summary) if options.json else training_table(found.summary))
     say(f"{options.store}: figures, ledger and weights are there")
-
-
-def _draw(folder: RunFolder, scenario: Scenario, task: Task, rows: list[dict[str, Any]]) -> None:
-    import numpy as np
-
-    from jaxedge.report.training_plots import plot_partition, plot_training
-
-    folder.figures.mkdir(exist_ok=True)
-    budgets = float(np.asarray(scenario.energy_budget)), float(np.asarray(scenario.delay_budget))
-    for suffix in (".png", ".pdf"):
-        plot_partition(task.class_counts, folder.figures / f"partition{suffix}")
-        if len(rows) > 1:
-            plot_training(rows, folder.figures / f"training{suffix}", budgets=budgets)
+    if found.diverged is not None:
+        say(found.diverged)
+        raise SystemExit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from jaxedge.training.runs.runner import Row
+Row = Mapping[str, Any]
+"""A measurement of a run, as a line of its metrics.jsonl."""
 
 _COLOURS = {"pre-training": BLUE, "fine-tuning": VERMILION}
 _ALONG = {"round": ("rounds", ""), "energy": ("energy", "J"), "delay": ("time", "s")}

@@ -95,15 +95,15 @@ def test_a_plan_becomes_a_run_folder(here, capsys):
 @pytest.fixture
 def without_figures(monkeypatch):
     """Drawing takes longer than these runs."""
-    monkeypatch.setattr("jaxedge.commands.train._draw", lambda *args: None)
+    monkeypatch.setattr("jaxedge.training.runs.opening._draw", lambda *args: None)
 
 
 @pytest.mark.usefixtures("without_figures")
 def test_ctrl_c_tells_how_to_go_on_and_a_second_process_is_kept_out(here, capsys, monkeypatch):
-    from jaxedge.training.runs import runner
+    from jaxedge.training.runs import opening
 
     def interrupted(*args, **given):
-        """As `runner.train`, with Ctrl-C after the first segment."""
+        """As `train`, with Ctrl-C after the first segment."""
 
         def stop(text, fraction):
             assert main([*SHORT, *PLAINLY, "--resume"]) == BAD_INPUT
@@ -111,13 +111,13 @@ def test_ctrl_c_tells_how_to_go_on_and_a_second_process_is_kept_out(here, capsys
 
         return trained(*args, **{**given, "progress": stop})
 
-    trained = runner.train
-    monkeypatch.setattr(runner, "train", interrupted)
+    trained = opening.train
+    monkeypatch.setattr(opening, "train", interrupted)
     assert main([*SHORT, *PLAINLY]) == INTERRUPTED
     err = capsys.readouterr().err
     assert "run: another process writes to it: wait until it has ended" in err
     assert err.endswith("jaxedge: run: interrupted: the same command with --resume goes on\n")
-    monkeypatch.setattr(runner, "train", trained)
+    monkeypatch.setattr(opening, "train", trained)
     assert main([*SHORT, *PLAINLY, "--resume", "--json"]) == 0
     lines = Path("run/metrics.jsonl").read_text().splitlines()
     rounds = [json.loads(line)["round"] for line in lines]
@@ -221,7 +221,7 @@ def test_bad_input_is_one_line_before_any_round(here, capsys, monkeypatch, name)
     def never(*args, **options):
         raise AssertionError("training began")
 
-    monkeypatch.setattr("jaxedge.training.runs.runner.train", never)
+    monkeypatch.setattr("jaxedge.training.runs.opening.train", never)
     extra = [item if isinstance(item, str) else item() for item in changes]
     assert main([*SHORT, *extra]) == BAD_INPUT
     out, err = capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,18 @@ class Task:
         """(K, classes) samples of each class at each device."""
         part = Partition(order=np.arange(len(self.devices)), offsets=self.offsets)
         return part.class_counts(self.devices)
+
+    @property
+    def digest(self) -> str:
+        """Of all samples, whose they are, the weights' shapes and which of them are tuned."""
+        found = hashlib.sha256()
+        for data in (self.general, self.devices, self.test):
+            found.update(repr(data.x.shape).encode())
+            found.update(np.ascontiguousarray(data.x))
+            found.update(np.ascontiguousarray(data.y))
+        shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(self.weights)]
+        found.update(repr((self.offsets.tolist(), shapes, self.tuned)).encode())
+        return found.hexdigest()[:16]
 
     @property
     def server_samples(self) -> Samples:

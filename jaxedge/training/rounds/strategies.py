@@ -23,6 +23,8 @@ STRATEGIES = ("vmap", "scan", "loop", "chunked", "sharded", "pooled")
 unrolled, so that XLA may run some at once; chunked: some side by side, chunk after chunk; sharded:
 split over the processors that JAX sees; pooled: one gradient of the weighted mean loss of all
 devices' samples, which is the same where each device takes one step from shared weights."""
+AUTO = "auto"
+"""Asks for the fastest."""
 CHUNK = 4
 """Devices side by side where a strategy is in chunks."""
 _AXIS = "devices"

@@ -5,12 +5,14 @@ from jaxedge.machine.late_imports import late_imports
 __all__ = [
     "Course",
     "Ledger",
+    "Run",
     "Runs",
     "Settings",
     "Trained",
     "choose_strategy",
     "course",
     "ledger",
+    "run",
     "train",
     "train_many",
 ]
@@ -18,12 +20,14 @@ __all__ = [
 _HOMES = {
     "Course": "courses",
     "Ledger": "ledgers",
+    "Run": "opening",
     "Runs": "many",
     "Settings": "segments",
     "Trained": "runner",
     "choose_strategy": "strategy_choice",
     "course": "courses",
     "ledger": "ledgers",
+    "run": "opening",
     "train": "runner",
     "train_many": "many",
 }

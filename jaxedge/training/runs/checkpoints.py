@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,15 @@ import jax
 import numpy as np
 
 _KEPT = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Where a run is."""
+
+    rounds: int
+    """Rounds done, both stages together."""
+    weights: Any
 
 
 def named_leaves(weights: Any) -> dict[str, np.ndarray]:
@@ -38,12 +48,13 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def save(folder: Path, rounds: int, weights: Any) -> None:
-    """Write the weights after so many rounds, and remove all but the newest checkpoints."""
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, and remove all but the newest."""
     import orbax.checkpoint as ocp
 
     with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
-        writer.save(folder.absolute() / f"{rounds:08d}", named_leaves(weights), force=True)
+        place = folder.absolute() / f"{checkpoint.rounds:08d}"
+        writer.save(place, named_leaves(checkpoint.weights), force=True)
     for old in _finished(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -61,8 +72,8 @@ def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in there if path.name.isdigit())
 
 
-def latest(folder: Path, like: Any) -> tuple[int, Any] | None:
-    """The newest checkpoint: its rounds, and its weights in the structure of ``like``.
+def latest(folder: Path, like: Any) -> Checkpoint | None:
+    """The newest checkpoint, its weights in the structure of ``like``; None where there is none.
 
     Raises:
         ValueError: if it cannot be read, or holds weights of another model.
@@ -83,4 +94,5 @@ def latest(folder: Path, like: Any) -> tuple[int, Any] | None:
             "from the one before"
         ) from error
     leaves = [jax.numpy.asarray(held[name]) for name in wanted]
-    return int(newest.name), jax.tree.unflatten(jax.tree.structure(like), leaves)
+    weights = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return Checkpoint(rounds=int(newest.name), weights=weights)

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from jaxedge.training.runs.runner import Keeper, Row, State, measured
+from jaxedge.training.runs.checkpoints import Checkpoint
+from jaxedge.training.runs.runner import Keeper, Row, measured
 
 
 class EventFiles:
@@ -50,9 +51,9 @@ class EventFiles:
             )
         self._writer.flush()
 
-    def state(self, state: State) -> None:
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint."""
-        self._keeper.state(state)
+        self._keeper.checkpoint(checkpoint)
 
     def __enter__(self) -> Self:
         """Nothing more is needed."""
@@ -78,6 +79,6 @@ def check_importable() -> None:
         import tensorboard  # noqa: F401
     except ImportError:
         raise ValueError(
-            "--tensorboard needs tensorboard, which is not installed: "
+            "--tensorboard (events=True) needs tensorboard, which is not installed: "
             "pip install 'jaxedge[tensorboard]'"
         ) from None

@@ -79,6 +79,16 @@ class Ledger:
         return int(np.argmin(paid)) if not paid.all() else len(paid)
 
 
+def check_channel(channel: str) -> None:
+    """Make sure that a channel is known.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if channel not in CHANNELS:
+        raise ValueError(f"channel: {channel!r} is not known: must be one of {CHANNELS}")
+
+
 def ledger(
     scenario: Scenario,
     allocation: Allocation,
@@ -99,8 +109,7 @@ def ledger(
     Raises:
         ValueError: if the channel is unknown, rounds are not whole, or K differs.
     """
-    if channel not in CHANNELS:
-        raise ValueError(f"channel: {channel!r} is not known: must be one of {CHANNELS}")
+    check_channel(channel)
     counts = _whole_rounds(allocation)
     devices = len(np.asarray(scenario.devices.gain))
     if np.shape(allocation.devices.batch) != (devices,):

@@ -30,11 +30,12 @@ from jaxedge.machine.provenance import differences, environment
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.text import to_tree
 from jaxedge.system.allocation import Allocation
-from jaxedge.training.models.tasks import TaskSpec
+from jaxedge.training.models.tasks import Task, TaskSpec
 from jaxedge.training.runs import checkpoints
+from jaxedge.training.runs.checkpoints import Checkpoint
 from jaxedge.training.runs.courses import Course, course_of, course_tree
 from jaxedge.training.runs.ledgers import Ledger
-from jaxedge.training.runs.runner import Row, State
+from jaxedge.training.runs.runner import Row
 from jaxedge.training.runs.segments import Settings
 
 SCHEMA = 1
@@ -52,17 +53,28 @@ CONFIG, COURSE, METRICS, LEDGER, SUMMARY, CHECKPOINTS, FIGURES = (
 
 def configuration(
     scenario: Scenario,
-    spec: TaskSpec,
+    task: Task,
     settings: Settings,
     *,
+    spec: TaskSpec | None = None,
     channel: str = "planned",
     replan: bool = False,
 ) -> dict[str, Any]:
-    """What a run is, without its design, as plain JSON types."""
+    """What a run is, without its design, as plain JSON types.
+
+    Args:
+        scenario: the whole.
+        task: what is learned; its digest stands for the data, which may change under their name.
+        settings: how.
+        spec: what the task was loaded by; None for one's own.
+        channel: one of `ledgers.CHANNELS`.
+        replan: whether fine-tuning is planned again where the channel departs from the plan.
+    """
     return {
         "schema": SCHEMA,
         "scenario": to_tree(scenario),
-        "task": dataclasses.asdict(spec),
+        "task": None if spec is None else dataclasses.asdict(spec),
+        "digest": task.digest,
         "settings": dataclasses.asdict(settings),
         "channel": channel,
         "replan": replan,
@@ -87,33 +99,38 @@ class RunFolder:
         with open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
-    def state(self, state: State) -> None:
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint."""
-        checkpoints.save(self.path / CHECKPOINTS, state.rounds, state.weights)
+        checkpoints.save(self.path / CHECKPOINTS, checkpoint)
 
     def measured(self) -> list[Row]:
         """All measurements so far."""
         with open(self.path / METRICS, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
-    def latest(self, weights: Any) -> State | None:
-        """The newest checkpoint, after dropping what was measured or half written beyond it.
-
-        Args:
-            weights: of the same structure.
+    def latest(self, weights: Any) -> Checkpoint | None:
+        """The newest checkpoint, for weights of the same structure.
 
         Raises:
-            ValueError: if the checkpoint cannot be read.
+            ValueError: if it cannot be read.
+        """
+        return checkpoints.latest(self.path / CHECKPOINTS, weights)
+
+    def rewind(self, weights: Any) -> Checkpoint | None:
+        """The newest checkpoint, after dropping what was measured or half written beyond it.
+
+        Raises:
+            ValueError: if it cannot be read.
         """
         checkpoints.remove_unfinished(self.path / CHECKPOINTS)
-        found = checkpoints.latest(self.path / CHECKPOINTS, weights)
-        rounds = -1 if found is None else found[0]
+        found = self.latest(weights)
+        rounds = -1 if found is None else found.rounds
         lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         kept = [line for line in whole if json.loads(line)["round"] <= rounds]
         if kept != lines:
             write_whole(self.path / METRICS, "".join(kept).encode())
-        return None if found is None else State(rounds=found[0], weights=found[1])
+        return found
 
     @property
     def figures(self) -> Path:

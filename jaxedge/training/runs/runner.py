@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.training.models.tasks import Task
+from jaxedge.training.runs.checkpoints import Checkpoint
 from jaxedge.training.runs.courses import Course, Leg
 from jaxedge.training.runs.segments import Segments, Settings
 
@@ -26,22 +27,13 @@ Row = dict[str, Any]
 """What is measured after a round: round, stage, energy (J), delay (s), loss, accuracy, ..."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
-    """Where a run is."""
-
-    rounds: int
-    """Rounds done, both stages together."""
-    weights: Any
-
-
 class Keeper(Protocol):
     """Who keeps what a run produces."""
 
     def rows(self, rows: list[Row]) -> None:
         """Keep measurements."""
 
-    def state(self, state: State) -> None:
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint; its measurements have been kept before."""
 
 
@@ -63,7 +55,7 @@ def train(
     course: Course,
     settings: Settings,
     *,
-    begin: State | None = None,
+    begin: Checkpoint | None = None,
     keeper: Keeper | None = None,
     progress: Callable[[str, float | None], None] | None = None,
 ) -> Trained:
@@ -87,9 +79,9 @@ def train(
     """
     check(task, course)
     total = len(course.ledger)
-    state = State(rounds=0, weights=task.weights) if begin is None else begin
+    last = Checkpoint(rounds=0, weights=task.weights) if begin is None else begin
     kept: list[Row] = []
-    for segment in _segments(task, scenario, course, settings, state, fresh=begin is None):
+    for segment in _segments(task, scenario, course, settings, last, fresh=begin is None):
         kept += segment.rows
         if keeper is not None:
             keeper.rows(segment.rows)
@@ -98,22 +90,20 @@ def train(
                 "the initial weights give no finite loss on the test data: check model and data"
             )
         if segment.diverged is not None:
-            last = state.rounds
             raise Diverged(
                 f"training diverged in round {segment.diverged} of {total}: its weights or loss "
-                f"are not finite; the last good checkpoint is of round {last}: lower the learning "
-                "rates in the scenario and plan again"
+                f"are not finite; the last good checkpoint is of round {last.rounds}: lower the "
+                "learning rates in the scenario and plan again"
             )
-        state = segment.state
+        last = segment.end
         if keeper is not None:
-            keeper.state(state)
+            keeper.checkpoint(last)
         if progress is not None and kept:
-            last_row = kept[-1]
-            text = f"{last_row['stage']}, round {state.rounds:,} of {total:,}"
-            if "accuracy" in last_row:
-                text += f", accuracy {last_row['accuracy']:.1%}"
-            progress(text, state.rounds / max(total, 1))
-    return Trained(weights=state.weights, rows=kept)
+            row = kept[-1]
+            text = f"{row['stage']}, round {last.rounds:,} of {total:,}"
+            text += f", accuracy {row['accuracy']:.1%}"
+            progress(text, last.rounds / max(total, 1))
+    return Trained(weights=last.weights, rows=kept)
 
 
 def check(task: Task, course: Course) -> None:
@@ -135,7 +125,7 @@ def check(task: Task, course: Course) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Segment:
-    state: State
+    end: Checkpoint
     rows: list[Row]
     diverged: int | None
     """The round, counted from 1, after which something is not finite."""
@@ -157,9 +147,15 @@ class _Pending:
 
 
 def _segments(
-    task: Task, scenario: Scenario, course: Course, settings: Settings, state: State, *, fresh: bool
+    task: Task,
+    scenario: Scenario,
+    course: Course,
+    settings: Settings,
+    begin: Checkpoint,
+    *,
+    fresh: bool,
 ) -> Iterator[_Segment]:
-    """The segments from a state on, each computed while its forerunner is dealt with.
+    """The segments from a checkpoint on, each computed while its forerunner is dealt with.
 
     A fresh run begins by measuring the weights before any round.
     """
@@ -168,12 +164,12 @@ def _segments(
     spent = np.stack([energy, delay], axis=1)
     program = Segments(task, scenario, course, settings)
     if fresh:
-        found = jax.device_get(program.measure(state.weights, program.data))
+        found = jax.device_get(program.measure(begin.weights, program.data))
         row = _row(0, START, spent, found)
         diverged = None if all(map(math.isfinite, measured(row).values())) else 0
-        yield _Segment(state=state, rows=[] if diverged == 0 else [row], diverged=diverged)
+        yield _Segment(end=begin, rows=[] if diverged == 0 else [row], diverged=diverged)
     waiting: _Pending | None = None
-    for pending in _dispatched(program, course, settings, state):
+    for pending in _dispatched(program, course, settings, begin):
         if waiting is not None:
             yield _finished(waiting, settings, spent)
         waiting = pending
@@ -182,12 +178,12 @@ def _segments(
 
 
 def _dispatched(
-    program: Segments, course: Course, settings: Settings, state: State
+    program: Segments, course: Course, settings: Settings, begin: Checkpoint
 ) -> Iterator[_Pending]:
-    weights, before = state.weights, 0
+    weights, before = begin.weights, 0
     length = program.blocks * settings.every
     for leg in course.legs:
-        first = min(max(state.rounds - before, 0), leg.rounds)
+        first = min(max(begin.rounds - before, 0), leg.rounds)
         while first < leg.rounds:
             count = min(length, leg.rounds - first)
             weights, seen = program.run(leg, first, weights)
@@ -216,7 +212,7 @@ def _finished(pending: _Pending, settings: Settings, spent: np.ndarray) -> _Segm
             break
         rows.append(row)
     return _Segment(
-        state=State(rounds=pending.before + pending.count, weights=pending.weights),
+        end=Checkpoint(rounds=pending.before + pending.count, weights=pending.weights),
         rows=rows,
         diverged=diverged,
     )

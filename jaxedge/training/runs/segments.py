@@ -20,7 +20,7 @@ from jaxedge.scenario.scenario import Scenario
 from jaxedge.training.models.convolutions import check_convolution, with_convolution
 from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds import measuring, stages
-from jaxedge.training.rounds.strategies import CHUNK, check_strategy
+from jaxedge.training.rounds.strategies import AUTO, CHUNK, check_strategy
 from jaxedge.training.runs.courses import Course, Leg
 from jaxedge.words.choices import check_whole
 
@@ -40,17 +40,21 @@ class Settings:
     gradient_norm: bool = False
     """Measure ‖∇F‖² of the devices' whole data too, which the bounds speak of."""
     strategy: str = "vmap"
-    """How the devices' steps are computed, one of `strategies.STRATEGIES`."""
+    """How the devices' steps are computed, one of `strategies.STRATEGIES`; or "auto", which
+    `choose_strategy` replaces by the fastest."""
     chunk: int = CHUNK
     """Devices side by side where they are computed in chunks."""
     convolution: str = "direct"
-    """How convolutions are computed in both stages, one of `convolutions.CONVOLUTIONS`."""
+    """How convolutions are computed in both stages, one of `convolutions.CONVOLUTIONS`; or
+    "auto", likewise."""
 
     def __post_init__(self) -> None:
         for name in ("every", "segment", "local_steps"):
             check_whole(name, getattr(self, name))
-        check_strategy(self.strategy, self.chunk, self.local_steps)
-        check_convolution(self.convolution)
+        if self.strategy != AUTO:
+            check_strategy(self.strategy, self.chunk, self.local_steps)
+        if self.convolution != AUTO:
+            check_convolution(self.convolution)
 
 
 def usual_every(test_samples: int) -> int:

@@ -25,11 +25,10 @@ from jaxedge.machine.provenance import environment
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.training.models.convolutions import CONVOLUTIONS
 from jaxedge.training.models.tasks import Task
+from jaxedge.training.rounds.strategies import AUTO
 from jaxedge.training.runs.courses import Course
 from jaxedge.training.runs.segments import Segments, Settings
 
-AUTO = "auto"
-"""Asks for the fastest."""
 _WORTH = 1e9
 """Samples times weights of all fine-tuning below which no trial pays."""
 _SECONDS = 10.0
@@ -42,52 +41,35 @@ Choice = tuple[str, str]
 """Strategy and way to compute convolutions."""
 
 
-def choose_strategy(
-    task: Task,
-    scenario: Scenario,
-    course: Course,
-    settings: Settings,
-    *,
-    strategy: str = AUTO,
-    convolution: str = AUTO,
-) -> Settings:
-    """The settings with the fastest strategy and convolutions, or those asked for.
+def choose_strategy(task: Task, scenario: Scenario, course: Course, settings: Settings) -> Settings:
+    """The settings with the fastest strategy and convolutions where they are "auto".
 
     Args:
         task: data and model.
         scenario: gives learning rates and the devices' weights.
         course: of the same scenario.
         settings: of the run to come.
-        strategy: one of `strategies.STRATEGIES`, or "auto".
-        convolution: one of `convolutions.CONVOLUTIONS`, or "auto".
-
-    Raises:
-        ValueError: if a name is unknown, or the strategy cannot compute the rounds asked for.
     """
-    # Checks what was asked for; where all of it was, or nothing is measured, this is the answer.
-    usual = dataclasses.replace(
-        settings,
-        strategy=_usual(settings.local_steps) if strategy == AUTO else strategy,
-        convolution="direct" if convolution == AUTO else convolution,
-    )
-    if AUTO not in (strategy, convolution) or not _pays(task, course, settings):
-        return usual
-    candidates = _candidates(
-        task, settings.local_steps, _has_convolutions(task), strategy, convolution
-    )
+    asked = settings.strategy, settings.convolution
+    if AUTO not in asked:
+        return settings
+    if not _pays(task, course, settings):
+        usual = _usual(settings.local_steps), "direct"
+        return _with(settings, *(u if a == AUTO else a for a, u in zip(asked, usual, strict=True)))
+    candidates = _candidates(task, settings, _has_convolutions(task))
     if len(candidates) == 1:
-        return _with(settings, candidates[0])
+        return _with(settings, *candidates[0])
     file = _file(_question(task, course, settings, candidates))
     found = _remembered(file, candidates)
     if found is None:
         measured = _trial(task, scenario, course, settings, candidates)
         found = min(measured, key=lambda choice: measured[choice])
         _remember(file, found, measured)
-    return _with(settings, found)
+    return _with(settings, *found)
 
 
-def _with(settings: Settings, choice: Choice) -> Settings:
-    return dataclasses.replace(settings, strategy=choice[0], convolution=choice[1])
+def _with(settings: Settings, strategy: str, convolution: str) -> Settings:
+    return dataclasses.replace(settings, strategy=strategy, convolution=convolution)
 
 
 def _usual(local_steps: int) -> str:
@@ -113,11 +95,10 @@ def _program_of(task: Task) -> Any:
     return jax.make_jaxpr(task.loss)(task.weights, x, y)
 
 
-def _candidates(
-    task: Task, local_steps: int, convolutional: bool, strategy: str, convolution: str
-) -> list[Choice]:
+def _candidates(task: Task, settings: Settings, convolutional: bool) -> list[Choice]:
     """What is tried, the likely winners first."""
-    found = {"pooled": local_steps == 1, "scan": True, "vmap": True, "chunked": True}
+    strategy, convolution = settings.strategy, settings.convolution
+    found = {"pooled": settings.local_steps == 1, "scan": True, "vmap": True, "chunked": True}
     found |= {"sharded": jax.device_count() > 1, "loop": len(task.sizes) <= _MOST_UNROLLED}
     strategies = [name for name, fits in found.items() if fits] if strategy == AUTO else [strategy]
     methods = [convolution] if convolution != AUTO else [*reversed(CONVOLUTIONS)]
@@ -136,7 +117,7 @@ def _trial(
     for choice in candidates:
         if measured and time.perf_counter() - begun > _SECONDS:
             break
-        short = dataclasses.replace(_with(settings, choice), every=1, segment=1)
+        short = dataclasses.replace(_with(settings, *choice), every=1, segment=1)
         program = Segments(task, scenario, course, short)
 
         def round_of(program: Segments = program) -> None:

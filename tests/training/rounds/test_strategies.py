@@ -34,6 +34,7 @@ from tests.training.rounds.test_stages import (
 assert data and start  # fixtures
 
 WIDTH = 10
+OPEN = Settings(strategy="auto", convolution="auto")
 
 
 @pytest.mark.parametrize("local_steps", [1, 3])
@@ -156,48 +157,50 @@ def trials(monkeypatch):
 
 def test_the_fastest_is_measured_once_and_remembered(run, cache, trials):
     for _ in range(2):
-        assert choose_strategy(*run, Settings()).strategy == "scan"
+        assert choose_strategy(*run, OPEN).strategy == "scan"
     assert len(trials) == 1
     (file,) = cache.iterdir()
     assert json.loads(file.read_text())["strategy"] == "scan"
-    choose_strategy(*run, Settings(local_steps=2))
+    choose_strategy(*run, dataclasses.replace(OPEN, local_steps=2))
     assert len(trials) == 2
     assert ("pooled", "direct") not in trials[1]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"strategy": "x", "convolution": "direct"}'])
 def test_a_damaged_answer_is_measured_again(run, cache, trials, text):
-    choose_strategy(*run, Settings())
+    choose_strategy(*run, OPEN)
     (file,) = cache.iterdir()
     file.write_text(text)
-    assert choose_strategy(*run, Settings()).strategy == "scan"
+    assert choose_strategy(*run, OPEN).strategy == "scan"
     assert len(trials) == 2
     assert json.loads(file.read_text())["strategy"] == "scan"
 
 
 @pytest.mark.usefixtures("cache")
 def test_what_is_asked_for_is_not_measured(run, trials):
-    found = choose_strategy(*run, Settings(), strategy="loop", convolution="im2col")
+    found = choose_strategy(*run, Settings(strategy="loop", convolution="im2col"))
     assert (found.strategy, found.convolution) == ("loop", "im2col")
-    assert choose_strategy(*run, Settings(), strategy="loop").convolution == "direct"
+    assert (
+        choose_strategy(*run, Settings(strategy="loop", convolution="auto")).convolution == "direct"
+    )
     assert not trials
     with pytest.raises(ValueError, match="convolution = 'fft': must be one of direct, im2col"):
-        choose_strategy(*run, Settings(), convolution="fft")
+        choose_strategy(*run, Settings(strategy="auto", convolution="fft"))
 
 
 @pytest.mark.usefixtures("trials")
 def test_a_cache_that_cannot_be_written_or_is_off_stops_nothing(run, cache, monkeypatch):
     cache.parent.write_text("in the way")
-    assert choose_strategy(*run, Settings()).strategy == "scan"
+    assert choose_strategy(*run, OPEN).strategy == "scan"
     cache.parent.unlink()
     monkeypatch.setenv("JAXEDGE_CACHE", "off")
-    assert choose_strategy(*run, Settings()).strategy == "scan"
+    assert choose_strategy(*run, OPEN).strategy == "scan"
     assert not cache.exists()
 
 
 def test_short_runs_are_not_worth_a_trial(run, trials):
-    assert choose_strategy(*run, Settings()).strategy == "pooled"
-    assert choose_strategy(*run, Settings(local_steps=2)).strategy == "vmap"
+    assert choose_strategy(*run, OPEN).strategy == "pooled"
+    assert choose_strategy(*run, dataclasses.replace(OPEN, local_steps=2)).strategy == "vmap"
     assert not trials
 
 
@@ -215,5 +218,7 @@ def test_only_models_with_convolutions_are_tried_both_ways(run):
     convolutional = load_task(spec, DEVICES)
     assert strategy_choice._has_convolutions(convolutional)
     assert not strategy_choice._has_convolutions(run[0])
-    both = strategy_choice._candidates(convolutional, 2, True, "auto", "auto")
+    both = strategy_choice._candidates(
+        convolutional, dataclasses.replace(OPEN, local_steps=2), True
+    )
     assert ("vmap", "im2col") in both and ("vmap", "direct") in both

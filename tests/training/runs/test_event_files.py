@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from jaxedge.commands.cli import BAD_INPUT, main
+from jaxedge.training.runs.checkpoints import Checkpoint
 from jaxedge.training.runs.event_files import EventFiles
-from jaxedge.training.runs.runner import State
 
 
 class Kept(list):
@@ -15,8 +15,8 @@ class Kept(list):
     def rows(self, rows):
         self += rows
 
-    def state(self, state):
-        self.append(state)
+    def checkpoint(self, checkpoint):
+        self.append(checkpoint)
 
 
 def row(rounds, loss):
@@ -37,7 +37,7 @@ def test_a_resumed_run_replaces_what_was_beyond_its_checkpoint(tmp_path):
     kept = Kept()
     with EventFiles(kept, tmp_path, 0) as first:
         first.rows([row(10, 3.0), row(20, 2.0)])
-        first.state(State(rounds=10, weights=None))
+        first.checkpoint(Checkpoint(rounds=10, weights=None))
     with EventFiles(kept, tmp_path, 10) as second:
         second.rows([row(20, 1.0)])
     assert [item["loss"] for item in kept if isinstance(item, dict)] == [3.0, 2.0, 1.0]

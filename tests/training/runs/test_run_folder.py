@@ -32,7 +32,8 @@ from tests.short_runs import DEVICES, SPEC, design, scenario
 
 SCENARIO = scenario()
 SETTINGS = Settings(every=5, segment=5)
-CONFIG = configuration(SCENARIO, SPEC, SETTINGS, channel="rayleigh")
+TASK = load_task(SPEC, DEVICES)
+CONFIG = configuration(SCENARIO, TASK, SETTINGS, spec=SPEC, channel="rayleigh")
 
 
 def new_folder(path):
@@ -42,7 +43,7 @@ def new_folder(path):
 
 @pytest.fixture(scope="module")
 def task():
-    return load_task(SPEC, DEVICES)
+    return TASK
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +87,10 @@ class Dying:
     def rows(self, rows):
         self.folder.rows(rows)
 
-    def state(self, state):
-        if state.rounds >= self.at:
+    def checkpoint(self, checkpoint):
+        if checkpoint.rounds >= self.at:
             raise Killed
-        self.folder.state(state)
+        self.folder.checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("at", [0, 20, 45])
@@ -101,7 +102,7 @@ def test_what_was_measured_beyond_the_checkpoint_is_measured_again(task, whole, 
     with open(folder.path / METRICS, "a", encoding="utf-8") as file:
         file.write('{"round": 50, "sta')  # torn
     again = reopen(tmp_path / "run", CONFIG, design())
-    begin = again.latest(task.weights)
+    begin = again.rewind(task.weights)
     assert (None if begin is None else begin.rounds) == {0: None, 20: 15, 45: 40}[at]
     trained = train(task, SCENARIO, again.course(SCENARIO), SETTINGS, begin=begin, keeper=again)
     same(trained.weights, whole[1].weights)
@@ -116,13 +117,10 @@ import jax
 jax.config.update("jax_enable_x64", True)
 from jaxedge.training.runs.run_folder import reopen
 from jaxedge.training.runs.runner import train
-from jaxedge.training.models.tasks import load_task
-from tests.short_runs import DEVICES, SPEC
-from tests.training.runs.test_run_folder import CONFIG, SCENARIO, SETTINGS
+from tests.training.runs.test_run_folder import CONFIG, SCENARIO, SETTINGS, TASK as task
 
-task = load_task(SPEC, DEVICES)
 folder = reopen(sys.argv[1], CONFIG)
-train(task, SCENARIO, folder.course(SCENARIO), SETTINGS, begin=folder.latest(task.weights),
+train(task, SCENARIO, folder.course(SCENARIO), SETTINGS, begin=folder.rewind(task.weights),
       keeper=folder)
 """
 
@@ -141,7 +139,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(task, whole, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
     process.stderr.close()
-    begin = folder.latest(task.weights)
+    begin = folder.rewind(task.weights)
     assert 10 <= begin.rounds < 60
     again = reopen(folder.path, CONFIG, design())
     trained = train(task, SCENARIO, again.course(SCENARIO), SETTINGS, begin=begin, keeper=again)
@@ -195,7 +193,8 @@ def test_what_is_in_the_way_is_named(tmp_path, whole):
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(task, tmp_path):
-    checkpoints.save(tmp_path, 7, {"other": np.zeros(3)})
+    other = checkpoints.Checkpoint(rounds=7, weights={"other": np.zeros(3)})
+    checkpoints.save(tmp_path, other)
     with pytest.raises(ValueError, match="00000007: cannot be read, or is of another model"):
         checkpoints.latest(tmp_path, task.weights)
 

@@ -11,7 +11,7 @@ from jaxedge.training.models.tasks import load_task
 from jaxedge.training.rounds import measuring, stages
 from jaxedge.training.runs import checkpoints
 from jaxedge.training.runs.courses import course
-from jaxedge.training.runs.runner import Diverged, State, train
+from jaxedge.training.runs.runner import Diverged, train
 from jaxedge.training.runs.segments import Settings, usual_every
 from tests.short_runs import DEVICES, SPEC, design, scenario
 
@@ -23,13 +23,13 @@ class Kept:
     """Keeps everything in memory."""
 
     def __init__(self):
-        self.all_rows, self.states = [], []
+        self.all_rows, self.checkpoints = [], []
 
     def rows(self, rows):
         self.all_rows += rows
 
-    def state(self, state):
-        self.states.append(state)
+    def checkpoint(self, checkpoint):
+        self.checkpoints.append(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_many_samples_are_measured_in_chunks(task, whole, monkeypatch):
 def test_a_run_that_goes_on_is_the_run_that_was_never_interrupted(task, whole, at):
     """From a checkpoint in either stage."""
     trained, kept = whole
-    begin = kept.states[at]
+    begin = kept.checkpoints[at]
     assert begin.rounds == {2: 20, 4: 35}[at]
     rest = train(task, SCENARIO, course(SCENARIO, design()), SETTINGS, begin=begin)
     same(rest.weights, trained.weights)
@@ -146,7 +146,7 @@ def test_where_segments_are_cut_changes_nothing(task, whole):
 
 
 def test_a_finished_run_has_nothing_left_to_do(task, whole):
-    end = State(rounds=60, weights=whole[0].weights)
+    end = checkpoints.Checkpoint(rounds=60, weights=whole[0].weights)
     found = train(task, SCENARIO, course(SCENARIO, design()), SETTINGS, begin=end)
     assert not found.rows
     same(found.weights, end.weights)
@@ -194,7 +194,7 @@ def test_divergence_stops_the_run_and_says_which_round(task):
     with pytest.raises(Diverged, match=rf"in round {number} of 60: ") as told:
         settings = dataclasses.replace(SETTINGS, gradient_norm=False)
         train(broken, SCENARIO, course(SCENARIO, design()), settings, keeper=kept)
-    last = kept.states[-1]
+    last = kept.checkpoints[-1]
     assert f"checkpoint is of round {last.rounds}:" in str(told.value)
     assert last.rounds < number <= last.rounds + SETTINGS.segment
     assert measuring.all_finite(last.weights)
