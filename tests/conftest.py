@@ -2,21 +2,16 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from jaxedge.machine import compilation_cache
+from tests import kept_programs
 
-# Half of the tests' time is compiling: workers share what one of them has compiled, and LLVM does
-# not try hard, as under the command line. XLA_FLAGS that name a level are kept.
+# Half of the tests' time is compiling: programs are kept, and LLVM does not try hard, as under the
+# command line. XLA_FLAGS that name a level are kept.
 compilation_cache.hurry()
 compilation_cache.silence()
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxedge-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-    _OWN_CACHE = os.environ["JAX_COMPILATION_CACHE_DIR"]
-else:
-    _OWN_CACHE = None
+_OF_THIS_RUN = kept_programs.keep()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -38,9 +33,9 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure():
-    """Remove the compiled programs of this run; workers find the folder given, and keep it."""
-    if _OWN_CACHE is not None:
-        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
+    """Remove the compiled programs of this run where they may not be kept."""
+    if _OF_THIS_RUN is not None:
+        shutil.rmtree(_OF_THIS_RUN, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 SWITCH = "JAXEDGE_CACHE"
@@ -69,7 +70,7 @@ def enable() -> Path | None:
 
     if is_off() or getattr(jax.config, "jax_compilation_cache_dir", None):
         return None
-    folder = _own_folder()
+    folder = private_folder("xla")
     if folder is not None:
         for name, value in (
             ("jax_compilation_cache_dir", str(folder)),
@@ -80,10 +81,10 @@ def enable() -> Path | None:
     return folder
 
 
-def _own_folder() -> Path | None:
-    """The cache folder of this machine, private to this user; None if there cannot be one."""
+def private_folder(kind: str) -> Path | None:
+    """The cache folder of a kind for this machine, this user's alone; None if it cannot be."""
     try:
-        folder = user_cache_folder() / f"xla-{_machine()}"
+        folder = user_cache_folder() / f"{kind}-{_machine()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Entries are executed as they are found, so a folder of another user is not to be trusted.
         owner = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
@@ -94,9 +95,7 @@ def _own_folder() -> Path | None:
 
 def _machine() -> str:
     """A short name of JAX's version and the CPU: homes are shared between unlike machines."""
-    import jax
-
-    described = [jax.__version__, platform.machine(), platform.processor()]
+    described = [metadata.version("jax"), platform.machine(), platform.processor()]
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         described += sorted({line for line in lines if line.startswith(("model name", "flags"))})
