@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import restatement
 
-from jaxedge.machine.chunks import take
+from jaxedge.machine.trees import take
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.validation import validate_batch

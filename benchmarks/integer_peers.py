@@ -23,7 +23,8 @@ from peers import left_out, parameters
 from peers.scip import GAP, VARIANTS, Found, solve_one
 
 from jaxedge.machine import compilation_cache
-from jaxedge.machine.chunks import cores, take
+from jaxedge.machine.chunks import cores
+from jaxedge.machine.trees import take
 from jaxedge.planning.entry import answer_batch
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.scenario import Scenario

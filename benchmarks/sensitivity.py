@@ -21,7 +21,8 @@ import numpy as np
 import records
 
 from jaxedge.bounds.batches import programs_of_each
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.program import Program
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.relaxation.judge import Relaxed, judge

@@ -26,7 +26,8 @@ import records
 from jaxedge import presets, sweeps
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.machine import compilation_cache
-from jaxedge.machine.chunks import cores, in_chunks, take
+from jaxedge.machine.chunks import cores, in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.planning import entry
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.scenario.scenario import Scenario

@@ -18,7 +18,8 @@ import numpy as np
 import records
 
 from jaxedge.bounds.two_stage import two_stage_program
-from jaxedge.machine.chunks import cores, in_chunks, take
+from jaxedge.machine.chunks import cores, in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.program import Program
 from jaxedge.relaxation.driver import FAST, begin, decompose, solve_relaxed
 from jaxedge.relaxation.judge import RELAXED_GAP

@@ -29,7 +29,8 @@ from peers import ALL, Peer, left_out, parameters, solve_chunk
 
 from jaxedge.bounds.formulation import allocation_of
 from jaxedge.machine import compilation_cache
-from jaxedge.machine.chunks import cores, in_chunks, take
+from jaxedge.machine.chunks import cores, in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.program import Program
 from jaxedge.relaxation.driver import FAST, begin, decompose, solve_relaxed
 from jaxedge.relaxation.judge import Relaxed

@@ -27,7 +27,8 @@ from peers import left_out
 from jaxedge.answers.batch import Answers
 from jaxedge.answers.status import Status
 from jaxedge.machine import compilation_cache
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.planning.entry import answer_batch
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.relaxation.judge import RELAXED_GAP

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxedge.answers.plan import Plan
 from jaxedge.answers.status import Shortfall, Status
-from jaxedge.machine.chunks import take
+from jaxedge.machine.trees import take
 from jaxedge.program.responses import Prices
 from jaxedge.system.allocation import Allocation, StageAllocation
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxedge.answers.batch import STATUSES, Answers, coded, kept
 from jaxedge.answers.status import Status
 from jaxedge.custom.judging import TOLERANCE, Found
-from jaxedge.machine.chunks import take
+from jaxedge.machine.trees import take
 from jaxedge.system.allocation import Allocation
 
 

@@ -23,7 +23,8 @@ from jaxedge.custom.relaxation import (
     solve_own_program,
 )
 from jaxedge.custom.totals import Case, device_cases, totals_of
-from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import put, take
 from jaxedge.methods.interior_point import InteriorPoint
 from jaxedge.program.program import Program
 from jaxedge.relaxation.judge import RELAXED_GAP

@@ -20,7 +20,7 @@ from jaxedge.custom.checks import checked_functions, own_numbers
 from jaxedge.custom.judging import TOLERANCE, Found, prove_infeasible, solve_in_chunks
 from jaxedge.custom.relaxation import DeviceFunction, Functions, PlanFunction
 from jaxedge.custom.totals import Case
-from jaxedge.machine.chunks import take
+from jaxedge.machine.trees import take
 from jaxedge.relaxation.judge import RELAXED_GAP
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.stacking import stack

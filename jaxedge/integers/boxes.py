@@ -14,7 +14,8 @@ import numpy as np
 from jax import Array
 
 from jaxedge.integers.local_search import integer_prices
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.certificates import ray_values
 from jaxedge.program.design import Design
 from jaxedge.program.program import Computing, Program, with_rounds

@@ -27,7 +27,8 @@ from jaxedge.integers.local_search import (
     spread,
     whole_rounds,
 )
-from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import put, take
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 

@@ -19,7 +19,8 @@ import numpy as np
 from jax import Array
 
 from jaxedge.integers import dual as integer_dual
-from jaxedge.machine.chunks import BatchLast, in_chunks, put, take
+from jaxedge.machine.chunks import BatchLast, in_chunks
+from jaxedge.machine.trees import put, take
 from jaxedge.program.certificates import ray_values
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program, with_batches, with_rounds

@@ -206,21 +206,3 @@ def _over_devices(fn: Callable[..., Any], *, last: bool) -> Callable[..., Any]:
         )(*batches)
 
     return run
-
-
-def take(tree: _Tree, index: np.ndarray) -> _Tree:
-    """Elements of a batch by position."""
-    taken: _Tree = jax.tree.map(lambda x: np.asarray(x)[index], tree)
-    return taken
-
-
-def put(tree: _Tree, index: np.ndarray, values: _Tree) -> _Tree:
-    """A batch with the elements at ``index`` replaced."""
-
-    def replaced(x: Any, new: Any) -> np.ndarray:
-        out = np.array(x)
-        out[index] = new
-        return out
-
-    done: _Tree = jax.tree.map(replaced, tree, values)
-    return done

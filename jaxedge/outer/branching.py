@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxedge.integers.branch_and_bound import branch_and_bound
 from jaxedge.integers.local_search import solve_integer
-from jaxedge.machine.chunks import put, take
+from jaxedge.machine.trees import put, take
 from jaxedge.outer.cover import Cover
 from jaxedge.outer.search import Searched, programs_at
 from jaxedge.program.design import Design

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from jaxedge.machine.chunks import take
+from jaxedge.machine.trees import take
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices
 from jaxedge.relaxation.judge import Relaxed

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxedge.bounds.fine_tuning import FineTuning, fine_tuning_program
-from jaxedge.machine.chunks import put, take
+from jaxedge.machine.trees import put, take
 from jaxedge.outer.cover import Cover, Points, end_pieces, pieces_between, rounds_inside
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxedge.answers.batch import Answers
 from jaxedge.answers.plan import Plan
-from jaxedge.machine.chunks import take
+from jaxedge.machine.trees import take
 from jaxedge.planning.compile_ahead import compile_ahead
 from jaxedge.planning.fine_tuning_rows import fine_tuning_rows
 from jaxedge.planning.judging import answers_of, plans_of

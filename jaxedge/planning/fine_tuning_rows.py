@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.bounds.fine_tuning import fine_tuning_program
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.outer.branching import best_of_promising, tightened
 from jaxedge.outer.search import search
 from jaxedge.planning.pipeline import Outcome, optimise

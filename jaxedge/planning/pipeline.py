@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxedge.integers.branch_and_bound import branch_and_bound
 from jaxedge.integers.local_search import Whole, solve_integer
-from jaxedge.machine.chunks import put, take
+from jaxedge.machine.trees import put, take
 from jaxedge.planning.question import Asked
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.bounds.batches import programs_of_each
-from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import put, take
 from jaxedge.planning.pipeline import Outcome, optimise
 from jaxedge.planning.question import Asked
 from jaxedge.planning.rows import Rows

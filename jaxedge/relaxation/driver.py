@@ -8,8 +8,9 @@ from functools import cache, partial
 import jax
 import numpy as np
 
-from jaxedge.machine.chunks import BatchLast, in_chunks, put, take
+from jaxedge.machine.chunks import BatchLast, in_chunks
 from jaxedge.machine.lanes import map_lanes
+from jaxedge.machine.trees import put, take
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices
 from jaxedge.relaxation import dual_bisection, dual_decomposition, dual_paths

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import put, take
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest, least_delay

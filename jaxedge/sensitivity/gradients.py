@@ -17,8 +17,9 @@ from jax import Array
 
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.two_stage import two_stage_program
-from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.precision import require_x64
+from jaxedge.machine.trees import put, select, take
 from jaxedge.program.program import Program
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 from jaxedge.relaxation.driver import NEWTON_ATTEMPTS, solve_relaxed
@@ -69,12 +70,7 @@ def gradients_of_valid(
         else:
             known = relaxed.gap <= RELAXED_GAP
         values, gradients = in_chunks(_gradients, scenarios, relaxed)
-
-    def kept(x: np.ndarray) -> np.ndarray:
-        return np.where(known.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
-
-    masked: Scenario = jax.tree.map(kept, gradients)
-    return kept(values), masked
+    return select(known, (values, gradients), np.nan)
 
 
 def solved(scenarios: Scenario) -> tuple[Relaxed, np.ndarray]:
@@ -198,8 +194,7 @@ def _traced(scenario: Scenario) -> tuple[Array, Scenario]:
     relaxed = solve_in_trace(two_stage_program(scenario))
     value, gradient = _value_and_gradient(scenario, relaxed)
     known = certified(relaxed)
-    masked: Scenario = jax.tree.map(lambda g: jnp.where(known, g, jnp.nan), gradient)
-    return jnp.where(known, value, jnp.nan), masked
+    return select(known, (value, gradient), np.nan)
 
 
 @_optimal_bound.defjvp

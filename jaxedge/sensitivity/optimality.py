@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from jaxedge.machine.trees import select
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices, Responses, respond
@@ -145,7 +146,7 @@ def refined(program: Program, start: Point) -> tuple[Point, Array]:
         point, best, least = carry
         new, size = _newton(program, barrier, point)
         better = size < least
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, best)
+        best = select(better, point, best)
         return new, best, jnp.minimum(jnp.where(jnp.isnan(size), jnp.inf, size), least)
 
     carry = (start, start, jnp.full_like(start.value, jnp.inf))

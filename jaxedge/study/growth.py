@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxedge.machine.trees import concatenate
 from jaxedge.planning.entry import answer_batch
 from jaxedge.study import setting
-from jaxedge.study.plans import joined, under_channels
+from jaxedge.study.plans import under_channels
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.words.callbacks import Progress
@@ -34,7 +35,7 @@ def compute(constants: Table, size: Size, progress: Progress) -> Table:
     for budget, (field, every) in BUDGETS.items():
         values = every[:: 1 if size.points > 3 else 4]
         points = [dataclasses.replace(base, **{field: value}) for value in values]
-        stacked = joined([under_channels(point, size.draws) for point in points])
+        stacked = concatenate([under_channels(point, size.draws) for point in points])
         answers = answer_batch(stacked, progress=progress)
         allocation: Any = answers.allocation
         parts = allocation.server, allocation.devices

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxedge.answers.batch import Answers
+from jaxedge.machine.trees import concatenate, select
 from jaxedge.planning.entry import answer_schemes
 from jaxedge.planning.question import INTEGER_GAP
 from jaxedge.planning.schemes import FINETUNING_ONLY, JOINT
@@ -54,12 +54,6 @@ def under_channels(scenario: Scenario, draws: int) -> Scenario:
     return validate_batch(scenarios(sweep, np.arange(draws)))
 
 
-def joined(parts: Sequence[Scenario]) -> Scenario:
-    """Stacks of equal K one after the other."""
-    whole: Scenario = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    return whole
-
-
 def better(first: Answers, second: Answers) -> Answers:
     """Of two answers to each scenario the one with the lesser bound, the first where they tie.
 
@@ -67,17 +61,12 @@ def better(first: Answers, second: Answers) -> Answers:
     it may be better.
     """
     chosen = (second.bound < first.bound) | (np.isnan(first.bound) & ~np.isnan(second.bound))
-
-    def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.where(chosen.reshape(-1, *[1] * (np.ndim(a) - 1)), b, a)
-
-    best: Answers = jax.tree.map(pick, first, second)
-    return best
+    return select(chosen, second, first)
 
 
 def planned(points: Sequence[Scenario], draws: int, *, progress: Progress) -> Planned:
     """Joint and benchmark designs of every point under every channel."""
-    stacked = joined([under_channels(point, draws) for point in points])
+    stacked = concatenate([under_channels(point, draws) for point in points])
     return planned_at(stacked, draws, progress=progress)
 
 

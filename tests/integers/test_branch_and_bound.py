@@ -14,7 +14,8 @@ from jaxedge.bounds.fine_tuning import fine_tuning_program
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.integers.branch_and_bound import branch_and_bound
 from jaxedge.integers.local_search import solve_integer
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.program import with_rounds
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 from jaxedge.relaxation.driver import solve_relaxed

@@ -26,7 +26,8 @@ from jaxedge.integers.local_search import (
     spread,
     whole_rounds,
 )
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.design import Design
 from jaxedge.program.program import with_batches, with_rounds

@@ -10,7 +10,8 @@ import pytest
 
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.formulation import allocation_of
-from jaxedge.machine.chunks import BatchLast, in_chunks, take
+from jaxedge.machine.chunks import BatchLast, in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.design import recover
 from jaxedge.program.program import Rounds, with_rounds

@@ -10,7 +10,8 @@ import pytest
 
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.integers.local_search import integer_prices, solve_integer
-from jaxedge.machine.chunks import in_chunks, put, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import put, take
 from jaxedge.methods.roots import bracketed_root, decreasing_roots
 from jaxedge.program.design import Design
 from jaxedge.relaxation import driver, dual_bisection

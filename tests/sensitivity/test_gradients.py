@@ -8,7 +8,8 @@ import pytest
 
 from jaxedge import presets
 from jaxedge.bounds.batches import programs_of_each
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.planning.pipeline import shadow_prices
 from jaxedge.scenario.fields import as_arrays, field_value
 from jaxedge.scenario.sampling import sample_batch

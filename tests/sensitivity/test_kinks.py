@@ -8,7 +8,8 @@ import pytest
 from jaxedge import presets
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.formulation import allocation_of
-from jaxedge.machine.chunks import in_chunks, take
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import take
 from jaxedge.planning.rows import repeated
 from jaxedge.scenario.fields import with_field
 from jaxedge.scenario.scenario import FIELDS
