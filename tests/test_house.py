@@ -9,14 +9,11 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 import jaxedge
-
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "jaxedge"
+from tests.imports import PACKAGE, ROOT, imports, inner_imports, is_type_checking, modules
 
 # Bottom up: a module imports only from its own room and the rooms before it in this list.
 ROOMS = [
@@ -70,47 +67,8 @@ LONG = {"integers.branch_and_bound", "relaxation.dual_decomposition"}
 """One algorithm each, with its derivation; any other module stays under 300 lines."""
 
 
-@cache
-def modules():
-    """Dotted name below jaxedge -> parsed source; the front door ``__init__`` is left out."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name:
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
-
-
 def room_of(name):
     return name.partition(".")[0]
-
-
-def is_type_checking(node):
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def imports(tree, *, lazy):
-    """Dotted names of what a module imports when it runs; with ``lazy`` in its functions too."""
-    found, waiting = set(), [tree]
-    while waiting:
-        node = waiting.pop()
-        if is_type_checking(node) or (not lazy and isinstance(node, ast.FunctionDef)):
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide where a name comes from"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        waiting.extend(ast.iter_child_nodes(node))
-    return found
-
-
-def inner_imports(name, *, lazy=True):
-    """The modules of jaxedge that a module imports."""
-    dotted = {item.removeprefix("jaxedge.") for item in imports(modules()[name], lazy=lazy)}
-    dotted |= {item.rpartition(".")[0] for item in dotted}
-    return {item for item in dotted if item in modules() and item != name}
 
 
 def closure(name):
