@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.scenario.scenario import FIELDS, SECTIONS, Scenario
+from jaxedge.scenario.scenario import FIELDS, SECTIONS, Scenario, Spectrum
 from jaxedge.system.allocation import Allocation
 from jaxedge.system.constraints import energy_in_totals
 from jaxedge.system.totals import to_totals
@@ -109,7 +109,7 @@ def device_cases(case: Case) -> Case:
         return {
             name: value if (section, name) in _PER_DEVICE else jnp.broadcast_to(value, (count,))
             for name, value in found.items()
-            if value is not None
+            if value is not None and not isinstance(value, Spectrum)
         }
 
     scenario = case.scenario

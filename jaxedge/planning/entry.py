@@ -21,7 +21,7 @@ from jaxedge.planning.schemes import JOINT
 from jaxedge.planning.two_stage_rows import two_stage_batch, two_stage_rows
 from jaxedge.relaxation.solvers import SOLVERS
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.scenario.stacking import named, stack, unstack
+from jaxedge.scenario.stacking import modes_of, named, stack, unstack
 from jaxedge.scenario.validation import batch_shape, validate, validate_batch
 from jaxedge.words.callbacks import Progress
 
@@ -195,6 +195,7 @@ def _alike(scenarios: list[Scenario]) -> list[list[int]]:
     """Positions of the scenarios that can be stacked: same K, same optional fields."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, item in enumerate(scenarios):
-        key = (len(np.asarray(item.devices.gain)), item.learning.pl_constant is None)
+        optional = item.learning.pl_constant is None, modes_of(item)
+        key = (len(np.asarray(item.devices.gain)), *optional)
         groups.setdefault(key, []).append(i)
     return list(groups.values())

@@ -29,7 +29,7 @@ def as_numbers(item: Field, value: object) -> np.ndarray:
         raise ValueError(f"{item.path} is being traced by JAX: validate scenarios before jit")
     if not _is_real(value):
         kind = type(value).__name__
-        expected = "one number or a list of K numbers" if item.per_device else "one number"
+        expected = "one number or a list of K numbers" if item.shape == "(K,)" else item.layout
         raise ValueError(
             f"{describe(item, value)} is not numeric (type {kind}): "
             f"must be {expected}, each {item.domain} ({item.meaning})"
@@ -83,7 +83,7 @@ def _hint(item: Field, found: float) -> str:
 
 def describe_at(item: Field, value: np.ndarray, at: Sequence[int] | np.ndarray) -> str:
     """Describe one element; leading axes are named as the scenario of a batch."""
-    lead, own = (at[:-1], at[-1:]) if item.per_device else (at, at[:0])
+    lead, own = at[: len(at) - item.ndim], at[len(at) - item.ndim :]
     batch = f"scenario {', '.join(str(int(i)) for i in lead)}: " if len(lead) else ""
-    position = f"[{int(own[0])}]" if len(own) else ""
+    position = f"[{', '.join(str(int(i)) for i in own)}]" if len(own) else ""
     return batch + describe(item, float(value[tuple(at)]), position)

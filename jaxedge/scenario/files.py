@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxedge.scenario.keys import read_section
-from jaxedge.scenario.scenario import SECTIONS, Scenario
+from jaxedge.scenario.scenario import SECTIONS, Scenario, Spectrum
 from jaxedge.scenario.text import INTERVALS, json_schema, to_toml, to_tree
 from jaxedge.scenario.validation import validate
 
@@ -145,11 +145,23 @@ def from_tree(tree: object) -> Scenario:
     whole = read_section("", top)  # first, so that a misspelt section is named as such
     sections = {}
     for name, kind in SECTIONS.items():
-        part = tree.get(name, {})
-        if not isinstance(part, Mapping):
-            raise ValueError(f"{name} must be a table of keys, got {_kind(part)}")
-        sections[name] = kind(**read_section(name, part))
+        part = dict(_table(name, tree.get(name, {})))
+        modes = part.pop("spectrum", None) if name == "learning" else None
+        sections[name] = kind(**read_section(name, part), **_spectrum(modes))
     return validate(Scenario(**sections, **whole))
+
+
+def _spectrum(table: object) -> dict[str, Spectrum]:
+    if table is None:
+        return {}
+    path = "learning.spectrum"
+    return {"spectrum": Spectrum(**read_section(path, _table(path, table)))}
+
+
+def _table(name: str, part: object) -> Mapping[str, object]:
+    if not isinstance(part, Mapping):
+        raise ValueError(f"{name} must be a table of keys, got {_kind(part)}")
+    return part
 
 
 def _kind(value: object) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from jaxedge.scenario.field_checks import as_numbers
-from jaxedge.scenario.scenario import FIELDS, SECTIONS, Field
+from jaxedge.scenario.scenario import FIELDS, SECTIONS, SPECTRUM_FIELDS, Field
 from jaxedge.scenario.units import SUFFIXES, Unit, split_suffix, suffixes_of
 
 
 def fields_in(section: str) -> dict[str, Field]:
     """The fields of one section ("" is the top level) by name."""
-    return {item.name: item for item in FIELDS if item.section == section}
+    return {item.name: item for item in (*FIELDS, *SPECTRUM_FIELDS) if item.section == section}
 
 
 def stems_of(item: Field) -> tuple[str, ...]:
@@ -100,7 +100,8 @@ def _unknown(section: str, key: str) -> str:
         return f"unknown key {key!r:.60} {place}: it belongs to {homes}"
     names = list(fields_in(section))
     units = [with_unit for item in fields_in(section).values() for with_unit in unit_keys(item)]
-    choices = [*names, *units, *([] if section else SECTIONS)]
+    tables = {"": [*SECTIONS], "learning": ["spectrum"]}.get(section, [])
+    choices = [*names, *units, *tables]
     near = difflib.get_close_matches(key[:100], choices, n=1, cutoff=0.5)
     advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
     return f"unknown key {key!r:.60} {place}: {advice}"

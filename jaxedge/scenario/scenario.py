@@ -1,14 +1,16 @@
 """The scenario: everything a two-stage design depends on and does not decide.
 
-Axis letters: K is the number of devices. Every quantity is in SI units and linear (never dB).
-Fields hold arrays or numbers; a leading batch axis may stand before the documented shape, which
-is how ``jax.vmap`` sees a batch of scenarios. What stands beside a field (shape, unit, domain,
-meaning) is the one source that validation, files, templates and the JSON Schema read.
+Axis letters: K is the number of devices, J that of a spectrum's modes. Every quantity is in SI
+units and linear (never dB). Fields hold arrays or numbers; a leading batch axis may stand before
+the documented shape, which is how ``jax.vmap`` sees a batch of scenarios. What stands beside a
+field (shape, unit, domain, meaning) is the one source that validation, files, templates and the
+JSON Schema read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import field
 from typing import Any, cast
 
@@ -25,7 +27,9 @@ class Field:
     meaning: str
     """One line."""
     per_device: bool = False
-    """Shape (K,) if true, () otherwise."""
+    """One for each device."""
+    per_mode: bool = False
+    """One for each mode of the spectrum."""
     least: float = 0.0
     """Lower end of the domain."""
     above: bool = True
@@ -33,7 +37,7 @@ class Field:
     integer: bool = False
     """Whole numbers only."""
     section: str = ""
-    """One of "learning", "server", "devices", or "" at the top level."""
+    """One of "learning", "learning.spectrum", "server", "devices", or "" at the top level."""
     name: str = ""
     """Attribute name within the section, and key in files."""
     default: float | None = None
@@ -47,13 +51,29 @@ class Field:
 
     @property
     def shape(self) -> str:
-        """The shape in words: "(K,)" or "()"."""
-        return "(K,)" if self.per_device else "()"
+        """The shape in words: "()", "(K,)", "(J,)" or "(K, J)"."""
+        axes = ["K"] * self.per_device + ["J"] * self.per_mode
+        return f"({', '.join(axes)}{',' * (len(axes) == 1)})"
+
+    @property
+    def ndim(self) -> int:
+        """How many axes one scenario's array has."""
+        return self.per_device + self.per_mode
+
+    @property
+    def layout(self) -> str:
+        """What is accepted, in words."""
+        if self.per_mode:
+            rows = ", or a list of K such lists" if self.per_device else ""
+            return f"a list of J numbers{rows}"
+        return "one number or a flat list of K numbers" if self.per_device else "one number"
 
     @property
     def domain(self) -> str:
         """The accepted values in words."""
         kind = "whole number" if self.integer else "finite number"
+        if self.least == -math.inf:
+            return f"a {kind}"
         return f"a {kind} {'>' if self.above else '>='} {self.least:g}"
 
 
@@ -65,9 +85,47 @@ def _each(unit: str, meaning: str, **domain: Any) -> dict[str, Field]:
     return {"field": Field(unit=unit, meaning=meaning, per_device=True, **domain)}
 
 
+def _modes(meaning: str, **domain: Any) -> dict[str, Field]:
+    return {"field": Field(unit="1", meaning=meaning, per_mode=True, **domain)}
+
+
 _MAY_BE_ZERO: dict[str, Any] = {"above": False}
 _COUNT: dict[str, Any] = {"above": False, "least": 1.0, "integer": True}
 _COUNT_OR_ZERO: dict[str, Any] = {"above": False, "integer": True}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """What the end loss knows of a task: J modes, each with a curvature h_j of the loss."""
+
+    curvature: ArrayLike = field(metadata=_modes("h_j, increasing; eta h_j < 1 in both stages"))
+    start: ArrayLike = field(
+        metadata=_modes("A_j, loss of the start in the modes near h_j", **_MAY_BE_ZERO)
+    )
+    cross: ArrayLike = field(
+        metadata=_modes("B_j, loss of start times shift, B_j^2 <= A_j C_j", least=-math.inf)
+    )
+    shift: ArrayLike = field(
+        metadata=_modes("C_j, loss of the pre-trained optimum in these modes", **_MAY_BE_ZERO)
+    )
+    server_noise: ArrayLike = field(
+        metadata=_modes("c0_j, variance of a sample's gradient there", **_MAY_BE_ZERO)
+    )
+    device_noise: ArrayLike = field(
+        metadata=_modes(
+            "ck_j, variance of a sample's gradient there, of each device or of all alike",
+            per_device=True,
+            **_MAY_BE_ZERO,
+        )
+    )
+    floor: ArrayLike = field(metadata=_single("1", "F*, loss of the optimum", **_MAY_BE_ZERO))
+    warmup: ArrayLike = field(
+        default=0,
+        metadata=_single(
+            "round", "m, how long curvature takes to grow, at the devices' rate", **_MAY_BE_ZERO
+        ),
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -106,6 +164,8 @@ class Learning:
             "mu, Polyak-Lojasiewicz constant, at most smoothness; only for the fine-tuning bound",
         ),
     )
+    spectrum: Spectrum | None = None
+    """Only for the end loss."""
 
 
 @jax.tree_util.register_dataclass
@@ -202,4 +262,8 @@ def _fields_of(section: str, kind: type[Any]) -> tuple[Field, ...]:
 FIELDS: tuple[Field, ...] = _fields_of("", Scenario) + tuple(
     item for section, kind in SECTIONS.items() for item in _fields_of(section, kind)
 )
-"""Every field of a scenario in the order of files: top level, learning, server, devices."""
+"""Every field that each scenario has, in the order of files: top level, learning, server,
+devices."""
+
+SPECTRUM_FIELDS: tuple[Field, ...] = _fields_of("learning.spectrum", Spectrum)
+"""The fields of the optional ``learning.spectrum``."""

@@ -17,7 +17,7 @@ def stack(scenarios: Sequence[Scenario]) -> Scenario:
 
     Raises:
         ValueError: if there are none, K differs, one is not valid, or only some have a
-            ``pl_constant``.
+            ``pl_constant``, or their spectra differ in length.
     """
     if not scenarios:
         raise ValueError("no scenarios to stack: give at least one")
@@ -33,6 +33,12 @@ def unstack(scenarios: Scenario) -> list[Scenario]:
     """Split a scenario with one leading axis (B, ...) into its B elements; inverse of stack."""
     count = len(np.asarray(scenarios.energy_budget))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], scenarios) for i in range(count)]
+
+
+def modes_of(scenario: Scenario) -> int:
+    """How many modes the spectrum has; 0 where there is none."""
+    spectrum = scenario.learning.spectrum
+    return 0 if spectrum is None else np.shape(spectrum.curvature)[-1]
 
 
 def named(name: str, function: Callable[[Any], Scenario], argument: Any) -> Scenario:
@@ -56,4 +62,10 @@ def _same_structure(first: Scenario, item: Scenario, index: int) -> None:
         raise ValueError(
             f"scenario {without} has no learning.pl_constant and scenario {given} has one: "
             "give it in all or in none"
+        )
+    modes = [modes_of(one) for one in (first, item)]
+    if modes[0] != modes[1]:
+        raise ValueError(
+            f"scenario 0 has {modes[0]} modes in learning.spectrum and scenario {index} has "
+            f"{modes[1]}: a stack needs the same number in all, or no spectrum in any"
         )

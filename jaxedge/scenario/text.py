@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxedge.scenario.fields import field_value
 from jaxedge.scenario.keys import fields_in, unit_keys
-from jaxedge.scenario.scenario import FIELDS, SECTIONS, Field, Scenario
+from jaxedge.scenario.scenario import FIELDS, SECTIONS, SPECTRUM_FIELDS, Field, Scenario
 
 _HEADER = """\
 # A jaxedge scenario. Numbers are SI and linear; a key may carry its unit instead where people think
@@ -15,7 +16,10 @@ _HEADER = """\
 # Device fields are lists over the devices, or one number for all of them.
 """
 
-Plain = int | float | list[int] | list[float]
+Plain = int | float | list[int] | list[float] | list[list[float]]
+
+_TABLES = ("", "learning", "learning.spectrum", *list(SECTIONS)[1:])
+"""The tables of a file in the order in which they are written."""
 
 INTERVALS = "intervals"
 """The table of a scenario file that holds no part of the scenario: `interval_files` reads it."""
@@ -24,10 +28,12 @@ INTERVALS = "intervals"
 def to_tree(scenario: Scenario) -> dict[str, Any]:
     """The fields of a valid scenario as nested dictionaries of plain numbers and lists."""
     tree: dict[str, Any] = {}
-    for item in FIELDS:
+    for item in (*FIELDS, *SPECTRUM_FIELDS):
         value = _value(scenario, item)
         if value is not None:
-            home = tree.setdefault(item.section, {}) if item.section else tree
+            home = tree
+            for name in filter(None, item.section.split(".")):
+                home = home.setdefault(name, {})
             home[item.name] = value
     return tree
 
@@ -35,10 +41,13 @@ def to_tree(scenario: Scenario) -> dict[str, Any]:
 def to_toml(scenario: Scenario, *, comments: bool = False) -> str:
     """Write a valid scenario as TOML; with ``comments``, unit and meaning stand beside each key."""
     lines = [_HEADER] if comments else []
-    for section in ("", *SECTIONS):
+    for section in _TABLES:
+        values = {item: _value(scenario, item) for item in fields_in(section).values()}
+        if section == "learning.spectrum" and scenario.learning.spectrum is None:
+            continue
         lines += [f"\n[{section}]"] if section else []
-        for item in fields_in(section).values():
-            lines += _entry(item, _value(scenario, item), comments=comments)
+        for item, value in values.items():
+            lines += _entry(item, value, comments=comments)
     return "\n".join(lines) + "\n"
 
 
@@ -47,6 +56,7 @@ def json_schema() -> dict[str, Any]:
     schema = _table_schema("")
     for section in SECTIONS:
         schema["properties"][section] = _table_schema(section)
+    schema["properties"]["learning"]["properties"]["spectrum"] = _table_schema("learning.spectrum")
     schema["properties"][INTERVALS] = {
         "type": "object",
         "description": "low and high ends of learning constants, for `jaxedge plan --within`",
@@ -61,10 +71,11 @@ def json_schema() -> dict[str, Any]:
 
 def _value(scenario: Scenario, item: Field) -> Plain | None:
     """The field as plain numbers; whole ones as int where only those are accepted."""
-    raw = getattr(getattr(scenario, item.section, scenario), item.name)
-    if raw is None:
+    number = field_value(scenario, item)
+    if number is None:
         return None
-    number = np.asarray(raw)
+    if item.ndim == 2 and bool(np.all(number == number[:1])):
+        number = number[0]  # one row does for devices that are alike
     plain: Plain = (number.astype(np.int64) if _fits(item, number) else number).tolist()
     return plain
 
@@ -128,8 +139,9 @@ def _table_schema(section: str) -> dict[str, Any]:
 
 
 def _field_schema(item: Field) -> dict[str, Any]:
-    bound = "exclusiveMinimum" if item.above else "minimum"
-    number = {"type": "integer" if item.integer else "number", bound: item.least}
+    number: dict[str, Any] = {"type": "integer" if item.integer else "number"}
+    if np.isfinite(item.least):
+        number["exclusiveMinimum" if item.above else "minimum"] = item.least
     schema = _shape(item, number)
     schema["description"] = _remark(item)
     if item.default is not None:
@@ -138,6 +150,8 @@ def _field_schema(item: Field) -> dict[str, Any]:
 
 
 def _shape(item: Field, number: dict[str, Any]) -> dict[str, Any]:
-    if not item.per_device:
-        return dict(number)
-    return {"anyOf": [dict(number), {"type": "array", "items": dict(number), "minItems": 1}]}
+    several = {"type": "array", "items": dict(number), "minItems": 1}
+    if item.per_mode:
+        rows = {"type": "array", "items": several, "minItems": 1}
+        return {"anyOf": [several, rows]} if item.per_device else several
+    return {"anyOf": [dict(number), several]} if item.per_device else dict(number)

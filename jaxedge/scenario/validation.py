@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from jaxedge.scenario.field_checks import as_numbers, check_domain, describe_at
-from jaxedge.scenario.scenario import FIELDS, SECTIONS, Scenario
+from jaxedge.scenario.scenario import FIELDS, SECTIONS, SPECTRUM_FIELDS, Scenario, Spectrum
+from jaxedge.scenario.spectrum_checks import check_spectrum, mode_count
 
 MAX_DEVICES = 100_000
 """More devices than this is taken for a mistake."""
@@ -35,7 +36,7 @@ RELATIONS = (
 """Paths of fields that must fulfil something together: what two must, device by device, is monotone
 in each."""
 
-_BY_PATH = {item.path: item for item in FIELDS}
+_BY_PATH = {item.path: item for item in (*FIELDS, *SPECTRUM_FIELDS)}
 
 Values = dict[str, np.ndarray]
 """Dotted path -> float64 array."""
@@ -82,11 +83,12 @@ def batch_shape(scenarios: Scenario) -> tuple[int, int]:
 def _validated(scenario: Scenario, *, batched: bool) -> Scenario:
     values = _collect(scenario)
     lead = _leading_shape(values, batched=batched)
-    devices = _device_count(values)
+    devices, modes = _device_count(values), mode_count(values)
     for path, value in values.items():
-        check_domain(_BY_PATH[path], value)
-        shape = (*lead, devices) if _BY_PATH[path].per_device else lead
-        values[path] = np.array(np.broadcast_to(value, shape))
+        item = _BY_PATH[path]
+        check_domain(item, value)
+        own = (devices,) * item.per_device + (modes,) * item.per_mode
+        values[path] = np.array(np.broadcast_to(value, (*lead, *own)))
     with np.errstate(over="ignore"):  # absurd magnitudes become inf, and fail their relation
         _check_relations(values)
     values["learning.device_weight"] = _normalised(values["learning.device_weight"])
@@ -113,19 +115,29 @@ def _collect(scenario: Scenario) -> Values:
         if value is None and not item.required and item.default is None:
             continue
         values[item.path] = as_numbers(item, value)
+    _collect_spectrum(scenario.learning.spectrum, values)
     values.setdefault("devices.downlink_gain", values["devices.gain"])
     return values
+
+
+def _collect_spectrum(spectrum: object, values: Values) -> None:
+    if spectrum is None:
+        return
+    if not isinstance(spectrum, Spectrum):
+        found = type(spectrum).__name__
+        raise ValueError(f"learning.spectrum must be a Spectrum or None, got {found}")
+    for item in SPECTRUM_FIELDS:
+        values[item.path] = as_numbers(item, getattr(spectrum, item.name))
 
 
 def _leading_shape(values: Values, *, batched: bool) -> tuple[int, ...]:
     shapes = {}
     for path, value in values.items():
         item = _BY_PATH[path]
-        lead = value.shape[:-1] if item.per_device else value.shape
+        lead = value.shape[: max(value.ndim - item.ndim, 0)]
         if lead and not batched:
-            accepted = "one number or a flat list of K numbers" if item.per_device else "one number"
             raise ValueError(
-                f"{path} has shape {value.shape}: must be {accepted}, "
+                f"{path} has shape {value.shape}: must be {item.layout}, "
                 f"each {item.domain} in {item.unit} ({item.meaning})"
             )
         shapes[path] = lead
@@ -138,9 +150,9 @@ def _leading_shape(values: Values, *, batched: bool) -> tuple[int, ...]:
 
 def _device_count(values: Values) -> int:
     lengths = {
-        path: value.shape[-1]
+        path: value.shape[-_BY_PATH[path].ndim]
         for path, value in values.items()
-        if _BY_PATH[path].per_device and value.ndim
+        if _BY_PATH[path].per_device and value.ndim >= _BY_PATH[path].ndim
     }
     for path, length in lengths.items():
         if length == 0:
@@ -176,7 +188,10 @@ def _check_relations(values: Values) -> None:
         remedy = f"must be at most {section}.max_batch = {{}}; lower it, or raise the maximum"
         _at_most(values, f"{section}.min_batch", limit, limit, remedy)
     _check_weights(values["learning.device_weight"])
-    _check_rounds(values)
+    if "learning.spectrum.floor" in values:
+        check_spectrum(values)
+    else:  # the end loss is the start's where nothing is done
+        _check_rounds(values)
 
 
 def _at_most(values: Values, path: str, limit: np.ndarray, shown: np.ndarray, remedy: str) -> None:
@@ -214,6 +229,8 @@ def _assemble(values: Mapping[str, np.ndarray]) -> Scenario:
     parts: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for path, value in values.items():
         item = _BY_PATH[path]
-        parts[item.section][item.name] = value[()]
+        parts.setdefault(item.section, {})[item.name] = value[()]
+    if "learning.spectrum" in parts:
+        parts["learning"]["spectrum"] = Spectrum(**parts.pop("learning.spectrum"))
     sections = {section: kind(**parts[section]) for section, kind in SECTIONS.items()}
     return Scenario(**sections, **parts[""])

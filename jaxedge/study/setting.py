@@ -95,7 +95,7 @@ def measured(size: Size, progress: Any) -> Table:
 def _uncalibrated() -> Scenario:
     """The cell; fine-tuning may be left out, pre-training but for one round."""
     base = presets.get("default")
-    rates = {"server_learning_rate": RATE, "device_learning_rate": RATE}
+    rates: dict[str, Any] = {"server_learning_rate": RATE, "device_learning_rate": RATE}
     return dataclasses.replace(
         base,
         learning=dataclasses.replace(base.learning, **rates),
@@ -117,7 +117,7 @@ def scenario(
         devices: K; beyond ten, clocks repeat.
     """
     row = constants.where(width=width, degrees=degrees)
-    known = {name: float(row[name][0]) for name in CONSTANTS}
+    known: dict[str, Any] = {name: float(row[name][0]) for name in CONSTANTS}
     base = _uncalibrated()
     learning = Learning(
         **known,

@@ -194,7 +194,8 @@ def _calibrated(
     for name in ("server_learning_rate", "device_learning_rate"):
         rate = float(np.asarray(getattr(learning, name)))
         if rate > fastest:
-            learning = dataclasses.replace(learning, **{name: fastest})
+            lowered: dict[str, Any] = {name: fastest}
+            learning = dataclasses.replace(learning, **lowered)
             notes.append(f"{name} is lowered from {rate:g} to 1/smoothness = {fastest:.5g}")
     most = {"server": np.asarray(len(task.general)), "devices": task.sizes}
     limited = {}
