@@ -43,7 +43,7 @@ def end_loss_modes(learning: Learning) -> Modes:
         finetuning_rate=2 * slow,
         forgetting_rate=2 * slow0,
         server_noise=eta0 / (2 * (2 - eta0 * h)) * spectrum.server_noise,
-        device_noise=weight * device_share * spectrum.device_noise,
+        device_noise=weight * device_share * jnp.asarray(spectrum.device_noise),
         floor=jnp.asarray(spectrum.floor),
         warmup=jnp.asarray(spectrum.warmup),
         clock_ratio=eta0 / eta,

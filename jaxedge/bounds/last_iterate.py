@@ -26,7 +26,7 @@ def last_iterate_modes(learning: Learning) -> Modes:
         jnp.asarray(learning.device_learning_rate),
     )
     start = jnp.asarray(learning.initial_gap)
-    shift = learning.discrepancy / (2 * mu)
+    shift = jnp.asarray(learning.discrepancy) / (2 * mu)
     step = jnp.asarray(learning.smoothness) / (2 * mu)
     noise = jnp.square(jnp.asarray(learning.device_weight)) * learning.device_variance
     slow0, slow = -_log_below_one(mu * eta0), -_log_below_one(mu * eta)

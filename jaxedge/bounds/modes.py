@@ -71,15 +71,14 @@ def effective_rounds(
 
     without cancellation; m = M and n = N where w = 0.
     """
-    w = jnp.asarray(warmup)
+    w, after = jnp.asarray(warmup), jnp.asarray(rounds)
     some = jnp.where(w > 0, w, 1)
-    before = clock_ratio * jnp.asarray(pretraining_rounds)
+    before = jnp.asarray(clock_ratio) * pretraining_rounds
     kept, rest = rest_of_exp(before / some)
-    _, rest_after = rest_of_exp(jnp.asarray(rounds) / some)
+    _, rest_after = rest_of_exp(after / some)
     # Written so that the derivative to w is that of tau at w = 0, too.
-    slow = jnp.where(before > 0, 0.0, w * (jnp.asarray(rounds) > 0))
-    plain = before - w * (before > 0), rounds - slow
-    warm = some * rest, -jnp.expm1(-before / some) * rounds + some * kept * rest_after
+    plain = before - w * (before > 0), after - jnp.where(before > 0, 0.0, w * (after > 0))
+    warm = some * rest, -jnp.expm1(-before / some) * after + some * kept * rest_after
     m, n = (jnp.where(w > 0, x, y) for x, y in zip(warm, plain, strict=True))
     return m / clock_ratio, n
 
@@ -94,5 +93,5 @@ def coefficients(modes: Modes, pretraining_rounds: ArrayLike, rounds: ArrayLike)
     return Coefficients(
         constant=modes.floor + jnp.sum(left * bracket),
         server=jnp.sum(left * forgotten * modes.server_noise),
-        devices=jnp.sum(gone * modes.device_noise, axis=-1),
+        devices=jnp.sum(gone[None] * modes.device_noise, axis=-1),
     )
