@@ -34,7 +34,7 @@ from jaxedge.machine.trees import take
 from jaxedge.program.program import Program
 from jaxedge.relaxation.driver import FAST, begin, decompose, solve_relaxed
 from jaxedge.relaxation.judge import Relaxed
-from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.scenario import Scenario
 
@@ -115,7 +115,7 @@ class _Ours:
 
     def __init__(self, name: str, solve: Callable[[Program], Relaxed], scenarios: Scenario) -> None:
         self.name, self._solve = name, solve
-        self.slow = name in SOLVERS[1:]
+        self.slow = name in [*SOLVERS][1:]
         size = min(len(scenarios.energy_budget), 512) if self.slow else None
         self._scenarios = take(scenarios, np.arange(len(scenarios.energy_budget))[:size])
         self._times: list[float] = []
@@ -216,11 +216,11 @@ def _methods(arguments: argparse.Namespace) -> dict[str, Callable[[Program], Rel
     def stopped(steps: int) -> Callable[[Program], Relaxed]:
         return lambda p: in_chunks(decompose, p, begin(p, FAST, steps))[0]
 
-    names = SOLVERS[:1] if arguments.smallest else SOLVERS[:3]  # solvers.py has the baseline
+    names = [*SOLVERS][: 1 if arguments.smallest else 3]  # solvers.py has the baseline
     found: dict[str, Callable[[Program], Relaxed]] = {
         name: lambda p, name=name: solve_relaxed(p, solver=name) for name in names
     }
-    return found | {f"{SOLVERS[0]}, {n} steps": stopped(n) for n in STEPS}
+    return found | {f"{DUAL_DECOMPOSITION.name}, {n} steps": stopped(n) for n in STEPS}
 
 
 def _mixed(count: int, devices: int) -> Scenario:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.words.choices import choice, unknown
 
 BOUNDS = ("two-stage", "fine-tuning")
@@ -141,7 +141,7 @@ def add_solving(parser: Parser) -> None:
     )
     parser.add_argument(
         "--solver",
-        default=SOLVERS[0],
+        default=DUAL_DECOMPOSITION.name,
         type=lambda name: _argument("solver", name, SOLVERS),
         metavar="NAME",
         help=f"{', '.join(SOLVERS)} (default: %(default)s)",

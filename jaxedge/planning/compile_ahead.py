@@ -20,7 +20,8 @@ from jaxedge.planning.judging import assess, assess_naive
 from jaxedge.planning.question import Asked
 from jaxedge.planning.two_stage_rows import scheme_programs
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
-from jaxedge.relaxation.driver import FAST, begin, decompose
+from jaxedge.relaxation.driver import FAST, begin, decompose, judged_by
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, Solver
 from jaxedge.scenario.scenario import Scenario
 
 Job = Callable[[], Any]
@@ -37,8 +38,8 @@ def compile_ahead(scenarios: Scenario, asked: Asked, *, schemes: bool) -> None:
     leaves, tree = jax.tree.flatten(scenarios)
     shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in leaves)
     length = max(chunk_lengths(scenarios))
-    key = shapes, tree, length, asked.bound, asked.relaxed, asked.max_nodes > 0, schemes
-    _compile(*key)
+    branching = asked.max_nodes > 0
+    _compile(shapes, tree, length, asked.bound, asked.solver, asked.relaxed, branching, schemes)
 
 
 @cache
@@ -47,6 +48,7 @@ def _compile(
     tree: Any,
     length: int,
     bound: str,
+    solver: Solver,
     relaxed: bool,
     branching: bool,
     schemes: bool,
@@ -56,7 +58,7 @@ def _compile(
         unflattened: Scenario = jax.tree.unflatten(tree, numbers)
         return unflattened
 
-    jobs = _jobs(scenarios(length), bound, relaxed=relaxed, branching=branching)
+    jobs = _jobs(scenarios(length), bound, solver, relaxed=relaxed, branching=branching)
     if bound == "two-stage":
         programs_of = scheme_programs if schemes else programs_of_each
         jobs.insert(0, lambda: programs_of(scenarios(length)))
@@ -71,7 +73,9 @@ def _in_double_precision(job: Job) -> None:
         job()
 
 
-def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) -> list[Job]:
+def _jobs(
+    scenarios: Scenario, bound: str, solver: Solver, *, relaxed: bool, branching: bool
+) -> list[Job]:
     """Calls of the compiled functions on zeros, those that take longest to compile first."""
 
     def zeros_of(fn: Callable[..., Any], *arguments: Any) -> Any:
@@ -83,10 +87,13 @@ def _jobs(scenarios: Scenario, bound: str, *, relaxed: bool, branching: bool) ->
     solved, _ = zeros_of(decompose, programs, paths)
     given = (scenarios, programs, solved.design)
     jobs: list[Job] = [
-        lambda: decompose(programs, paths),
         lambda: cheapest_of_each(programs, *least),
         lambda: assess(*given, bound=bound),
     ]
+    if solver is not DUAL_DECOMPOSITION:
+        jobs.insert(0, lambda: judged_by(solver)(programs))
+    if solver is DUAL_DECOMPOSITION or not relaxed:  # whole designs are searched by it
+        jobs.insert(0, lambda: decompose(programs, paths))
     if relaxed:
         return jobs
     batches = local_search.Batches(

@@ -15,11 +15,11 @@ from jaxedge.machine.trees import take
 from jaxedge.planning.compile_ahead import compile_ahead
 from jaxedge.planning.fine_tuning_rows import fine_tuning_rows
 from jaxedge.planning.judging import answers_of, plans_of
-from jaxedge.planning.question import Asked, asked_of, check_bound, neighbours
+from jaxedge.planning.question import Asked, check_bound, neighbours, question
 from jaxedge.planning.rows import Rows, repeated
 from jaxedge.planning.schemes import JOINT
 from jaxedge.planning.two_stage_rows import two_stage_batch, two_stage_rows
-from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.stacking import modes_of, named, stack, unstack
 from jaxedge.scenario.validation import batch_shape, validate, validate_batch
@@ -32,7 +32,7 @@ def plan(
     scenario: Scenario,
     *,
     bound: str = "two-stage",
-    solver: str = SOLVERS[0],
+    solver: str = DUAL_DECOMPOSITION.name,
     relaxed: bool = False,
     gap: float | None = None,
     schemes: bool = False,
@@ -48,7 +48,7 @@ def plan(
             Every answer is judged alike.
         relaxed: real rounds and batches instead of whole ones.
         gap: certified relative gap to reach, by branch and bound where needed; by default 1e-3 with
-            bounded effort for integer designs, and 1e-6 for relaxed ones (other solvers: `GAPS`).
+            bounded effort for integer designs, and the solver's own for relaxed ones.
         schemes: compute the benchmark designs, too.
         progress: called with (text, fraction or None) while it works.
 
@@ -58,7 +58,7 @@ def plan(
     Raises:
         ValueError: if the scenario or an option is not valid.
     """
-    asked = asked_of(bound, solver, relaxed, gap, progress)
+    asked = question(bound, solver, relaxed, gap, progress)
     valid = validate(scenario)
     check_bound(valid, bound)
     with jax.enable_x64(True):
@@ -72,7 +72,7 @@ def plan_batch(
     scenarios: Sequence[Scenario],
     *,
     bound: str = "two-stage",
-    solver: str = SOLVERS[0],
+    solver: str = DUAL_DECOMPOSITION.name,
     relaxed: bool = False,
     gap: float | None = None,
     progress: Progress | None = None,
@@ -90,7 +90,7 @@ def plan_batch(
     Raises:
         ValueError: if a scenario, named by its position, or an option is not valid.
     """
-    asked = asked_of(bound, solver, relaxed, gap, progress)
+    asked = question(bound, solver, relaxed, gap, progress)
     valid = [named(f"scenario {i}", validate, s) for i, s in enumerate(scenarios)]
     for i, item in enumerate(valid):
         named(f"scenario {i}", lambda s: check_bound(s, bound), item)
@@ -107,7 +107,7 @@ def answer_batch(
     scenarios: Scenario,
     *,
     bound: str = "two-stage",
-    solver: str = SOLVERS[0],
+    solver: str = DUAL_DECOMPOSITION.name,
     relaxed: bool = False,
     gap: float | None = None,
     warm_start: Answers | None = None,
@@ -128,7 +128,7 @@ def answer_batch(
     Raises:
         ValueError: if a scenario, named by its position, or an option is not valid.
     """
-    asked = asked_of(bound, solver, relaxed, gap, progress)
+    asked = question(bound, solver, relaxed, gap, progress)
     valid = _stacked(scenarios, bound)
     if warm_start is not None:
         prices = neighbours(warm_start, asked, batch_shape(valid))
@@ -141,7 +141,7 @@ def answer_schemes(
     scenarios: Scenario,
     *,
     bound: str = "two-stage",
-    solver: str = SOLVERS[0],
+    solver: str = DUAL_DECOMPOSITION.name,
     relaxed: bool = False,
     gap: float | None = None,
     progress: Progress | None = None,
@@ -161,7 +161,7 @@ def answer_schemes(
     Raises:
         ValueError: as `answer_batch`.
     """
-    asked = asked_of(bound, solver, relaxed, gap, progress)
+    asked = question(bound, solver, relaxed, gap, progress)
     with jax.enable_x64(True):
         rows = _rows(_stacked(scenarios, bound), asked, schemes=True)
         answers, names = answers_of(rows, asked), np.array(rows.names)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 
 import numpy as np
 
 from jaxedge.answers.batch import Answers
 from jaxedge.bounds.registry import bound_named
 from jaxedge.program.responses import Prices
-from jaxedge.relaxation.solvers import GAPS, SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, Solver, solver_named
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.words.callbacks import Progress, no_progress
 
@@ -21,7 +19,7 @@ class Asked:
     """What the user asked for, with defaults filled in."""
 
     bound: str
-    solver: str
+    solver: Solver
     """Of the relaxation; integer designs are searched by the dual decomposition from there."""
     relaxed: bool
     gap: float
@@ -40,12 +38,60 @@ _NODES_UNASKED, _NODES_ASKED = 300, 20_000
 """Nodes of branch and bound for each scenario by default, and where a gap is asked for."""
 
 
+def check_options(
+    scenario: Scenario,
+    *,
+    bound: str = "two-stage",
+    solver: str = DUAL_DECOMPOSITION.name,
+    relaxed: bool = False,
+    gap: float | None = None,
+) -> None:
+    """Check the options of `plan_batch` for scenarios like a valid one, without planning.
+
+    Raises:
+        ValueError: if an option is not valid.
+    """
+    question(bound, solver, relaxed, gap, None)
+    check_bound(scenario, bound)
+
+
+def question(
+    bound: str, solver: str, relaxed: bool, gap: float | None, progress: Progress | None
+) -> Asked:
+    """The options as given, checked and completed.
+
+    Raises:
+        ValueError: if an option is not valid.
+    """
+    bound_named(bound)
+    chosen = solver_named(solver)
+    if bound != "two-stage" and not chosen.searches:
+        able = ", ".join(repr(item.name) for item in SOLVERS.values() if item.searches)
+        raise ValueError(
+            f"solver: {solver!r} plans the two-stage bound only, not {bound!r}: take {able}"
+        )
+    real = checked_flag("relaxed", relaxed)
+    default = chosen.gap if real else INTEGER_GAP
+    nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
+    return Asked(
+        bound=bound,
+        solver=chosen,
+        relaxed=real,
+        gap=default if gap is None else checked_gap(gap),
+        max_nodes=0 if real else nodes,
+        progress=checked_progress(progress),
+    )
+
+
 def neighbours(answers: Answers, asked: Asked, shape: tuple[int, ...]) -> Prices:
     """The prices to begin from, once they fit the question."""
-    if asked.solver != SOLVERS[0] or asked.bound != "two-stage":
+    if not isinstance(answers, Answers):
+        raise ValueError(f"warm_start: {type(answers).__name__} must be earlier Answers")
+    if not asked.solver.begins_from_prices or asked.bound != "two-stage":
+        able = " or ".join(repr(item.name) for item in SOLVERS.values() if item.begins_from_prices)
         raise ValueError(
-            f"warm_start: only {SOLVERS[0]!r} for the two-stage bound begins from prices, not "
-            f"{asked.solver!r} for the {asked.bound} bound"
+            f"warm_start: only {able} for the two-stage bound begins from prices, not "
+            f"{asked.solver.name!r} for the {asked.bound} bound"
         )
     if answers.prices is None or np.shape(answers.prices.device_time) != shape:
         found = None if answers.prices is None else np.shape(answers.prices.device_time)
@@ -55,58 +101,37 @@ def neighbours(answers: Answers, asked: Asked, shape: tuple[int, ...]) -> Prices
     return answers.prices
 
 
-def check_options(
-    scenario: Scenario,
-    *,
-    bound: str = "two-stage",
-    solver: str = SOLVERS[0],
-    relaxed: bool = False,
-    gap: float | None = None,
-) -> None:
-    """Check the options of `answer_batch` for scenarios like a valid one, without planning.
+def checked_flag(name: str, value: object) -> bool:
+    """True or False, as Python or NumPy has them.
 
     Raises:
-        ValueError: if an option is not valid.
+        ValueError: for anything else, which would count as one of them by accident.
     """
-    asked_of(bound, solver, relaxed, gap, None)
-    check_bound(scenario, bound)
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}: {value!r:.60} must be True or False")
+    return bool(value)
 
 
-def asked_of(
-    bound: str, solver: str, relaxed: bool, gap: float | None, progress: Progress | None
-) -> Asked:
-    """The options as given, checked and completed.
-
-    Raises:
-        ValueError: if an option is not valid.
-    """
-    bound_named(bound)
-    if solver not in SOLVERS:
-        near = difflib.get_close_matches(str(solver), SOLVERS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"solver: {solver!r} is not known; did you mean {near!r}?")
-    if bound != "two-stage" and solver != SOLVERS[0]:
-        raise ValueError(f"solver: {solver!r} plans the two-stage bound only, not {bound!r}")
-    default = GAPS[solver] if relaxed else INTEGER_GAP
-    nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
-    return Asked(
-        bound=bound,
-        solver=solver,
-        relaxed=bool(relaxed),
-        gap=default if gap is None else checked_gap(gap),
-        max_nodes=0 if relaxed else nodes,
-        progress=no_progress if progress is None else progress,
-    )
-
-
-def checked_gap(gap: float) -> float:
+def checked_gap(gap: object) -> float:
     """The gap asked for, as a float.
 
     Raises:
         ValueError: unless it is a number between 0 and 1.
     """
-    if not (isinstance(gap, int | float) and math.isfinite(gap) and 0 < gap < 1):
-        raise ValueError(f"gap: {gap!r} must be a number between 0 and 1, such as 1e-4")
+    if not (isinstance(gap, float | np.floating) and 0 < gap < 1):
+        raise ValueError(f"gap: {gap!r:.60} must be a number between 0 and 1, such as 1e-4")
     return float(gap)
+
+
+def checked_progress(progress: Progress | None) -> Progress:
+    """What is told how far the work is; nothing is told where it is None.
+
+    Raises:
+        ValueError: if it cannot be called.
+    """
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress: {progress!r:.60} must be a function of (text, fraction)")
+    return no_progress if progress is None else progress
 
 
 def check_bound(scenario: Scenario, bound: str) -> Scenario:

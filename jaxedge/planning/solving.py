@@ -6,12 +6,11 @@ from jaxedge.answers.batch import Answers
 from jaxedge.custom.limits import OwnCases
 from jaxedge.planning.entry import answer_batch
 from jaxedge.planning.question import checked_gap
-from jaxedge.relaxation.solvers import GAPS, SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, solver_named
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.words.callbacks import Progress
-from jaxedge.words.choices import choice
 
-_OF_OWN = "interior-point"
+_OF_OWN = SOLVERS["interior-point"]
 """What solves users' own problems: it asks for their functions and nothing else."""
 
 
@@ -32,10 +31,9 @@ def solve(
         problem: scenarios stacked along a leading axis (B,), for the two-stage problem; or
             ``OwnProblem(...).on(scenarios, own)`` for a problem of one's own. Integers and float32
             are promoted to float64.
-        solver: one of `jaxedge.relaxation.solvers.SOLVERS`, by default
+        solver: a name in `jaxedge.relaxation.solvers.SOLVERS`, by default
             "dual-decomposition"; own problems are solved by the default "interior-point" alone.
-        gap: certified relative gap at which an answer is called optimal; by default the solver's
-            in `jaxedge.relaxation.solvers.GAPS`.
+        gap: certified relative gap at which an answer is called optimal; by default the solver's.
         warm_start: answers to B neighbouring scenarios, from which the dual decomposition begins
             (`Answers.take` repeats one for many); it changes the time, not what is certified.
         progress: called with (text, fraction or None) while it works.
@@ -48,7 +46,7 @@ def solve(
         ValueError: for scenarios or an option that does not fit, naming it.
     """
     if isinstance(problem, Scenario):
-        name = SOLVERS[0] if solver is None else solver
+        name = DUAL_DECOMPOSITION.name if solver is None else solver
         return answer_batch(
             problem, solver=name, relaxed=True, gap=gap, warm_start=warm_start, progress=progress
         )
@@ -57,9 +55,8 @@ def solve(
             f"problem: {type(problem).__name__} must be a Scenario with a leading axis, or what "
             "OwnProblem.on gives"
         )
-    if solver not in (None, _OF_OWN):
-        choice("solver", str(solver), SOLVERS)
-        raise ValueError(f"solver: own problems are solved by {_OF_OWN!r}, not by {solver!r}")
+    if solver is not None and solver_named(solver) is not _OF_OWN:
+        raise ValueError(f"solver: own problems are solved by {_OF_OWN.name!r}, not by {solver!r}")
     if warm_start is not None:
         raise ValueError("warm_start: own problems do not begin from prices: leave it out")
-    return problem.answers(GAPS[_OF_OWN] if gap is None else checked_gap(gap))
+    return problem.answers(_OF_OWN.gap if gap is None else checked_gap(gap))

@@ -3,12 +3,12 @@
 from jaxedge.machine.late_imports import late_imports
 
 __all__ = [
-    "GAPS",
     "SOLVERS",
+    "Solver",
 ]
 
 _HOMES = {
-    "GAPS": "solvers",
     "SOLVERS": "solvers",
+    "Solver": "solvers",
 }
 __getattr__, __dir__ = late_imports(__name__, _HOMES)

@@ -17,7 +17,7 @@ from jaxedge.relaxation import dual_bisection, dual_decomposition, dual_paths
 from jaxedge.relaxation.dual_decomposition import State
 from jaxedge.relaxation.dual_paths import WARM
 from jaxedge.relaxation.judge import RELAXED_GAP, Relaxed, judge
-from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, Solver, solver_named
 
 FAST = 0.15
 """Shrink factor of the barrier in the first attempts."""
@@ -35,10 +35,6 @@ _WARM_STEPS = (0, 8, 10)
 _BLOCK = 1 << 14
 """Programs whose paths are kept at a time."""
 
-_LANES = {"interior-point": 8, "augmented-lagrangian": 64}
-"""Programs side by side in a solver's loops, where each waits for the slowest of them
-(`benchmarks/solvers.py`)."""
-
 
 @BatchLast
 @partial(jax.jit, donate_argnums=1)
@@ -54,26 +50,15 @@ def _bisect(programs: Program) -> Relaxed:
 
 
 @cache
-def _judged(solver: str) -> Callable[[Program], Relaxed]:
-    """A compiled function from a batch of programs to another solver's answers, judged."""
-    if solver == "interior-point":
-        from jaxedge.relaxation.by_interior_point import interior_point_prices
+def judged_by(solver: Solver) -> Callable[[Program], Relaxed]:
+    """A compiled function from a batch of programs to a solver's answers, judged."""
 
-        def found(program: Program) -> Relaxed:
-            return judge(program, interior_point_prices(program))
-    elif solver == "augmented-lagrangian":
-        from jaxedge.relaxation.by_augmented_lagrangian import find
+    def found(program: Program) -> Relaxed:
+        return judge(program, *solver.find(program))
 
-        def found(program: Program) -> Relaxed:
-            answer = find(program)
-            return judge(program, answer.prices, answer.design)
-    else:
-        from jaxedge.relaxation.by_convex_approximation import find_by_approximation
-
-        # Its grids are batches of loops, which lanes do not know.
-        return jax.jit(jax.vmap(lambda p: judge(p, *find_by_approximation(p))))
-
-    return jax.jit(map_lanes(found, width=_LANES[solver]))
+    if solver.lanes is None:
+        return jax.jit(jax.vmap(found))
+    return jax.jit(map_lanes(found, width=solver.lanes))
 
 
 def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | None = None) -> State:
@@ -96,7 +81,7 @@ def begin(programs: Program, shrink: float, max_steps: int, prices: Prices | Non
 def solve_relaxed(
     programs: Program,
     *,
-    solver: str = SOLVERS[0],
+    solver: str = DUAL_DECOMPOSITION.name,
     gap: float = RELAXED_GAP,
     attempts: int = ATTEMPTS,
     warm_start: Prices | None = None,
@@ -105,16 +90,20 @@ def solve_relaxed(
 
     Args:
         programs: program with a leading batch axis, float64, on the host.
-        solver: one of `SOLVERS`; only the dual decomposition is retried.
+        solver: a name in `SOLVERS`; only the dual decomposition is retried.
         gap: certified relative gap to reach.
         attempts: how many ways are tried, 1 to `ATTEMPTS`.
         warm_start: prices to begin from; what they do not lead to the gap begins afresh.
 
     Returns:
         Judged answers in the same order; their `gap` says which ones are certified.
+
+    Raises:
+        ValueError: if no solver has this name.
     """
-    if solver != SOLVERS[0]:
-        return in_chunks(_judged(solver), programs)
+    chosen = solver_named(solver)
+    if chosen is not DUAL_DECOMPOSITION:
+        return in_chunks(judged_by(chosen), programs)
     parts = []
     for start in range(0, len(programs.gap), _BLOCK):
         block = slice(start, start + _BLOCK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,23 @@ from jaxedge.program.certificates import bound_from_responses
 from jaxedge.program.design import Design, design_from_responses
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices, respond
-from jaxedge.relaxation.solvers import GAPS, SOLVERS
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 
-RELAXED_GAP = GAPS[SOLVERS[0]]
+RELAXED_GAP = DUAL_DECOMPOSITION.gap
 """Certified relative gap at which a relaxed answer counts as optimal."""
+
+
+def relative_gap(bound: Any, lower: Any) -> Any:
+    """(bound - lower)/lower, at least 0; inf where that is no certificate: lower <= 0 or nan.
+
+    Args:
+        bound: what designs reach, (...) of NumPy or of JAX.
+        lower: what no design is below, of the same shape.
+    """
+    xp = jnp if isinstance(bound, Array) else np
+    known = xp.isfinite(bound) & xp.isfinite(lower) & (lower > 0)
+    above = xp.where(known, bound, 1.0) - xp.where(known, lower, 1.0)
+    return xp.where(known, xp.maximum(above, 0) / xp.where(known, lower, 1.0), xp.inf)
 
 
 _Tree = TypeVar("_Tree")
@@ -35,10 +48,7 @@ class Relaxed:
     @property
     def gap(self) -> np.ndarray:
         """(batch,) certified relative gap; inf where nothing is certified."""
-        value, bound = np.asarray(self.design.value), np.asarray(self.lower_bound)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gap = np.where(bound > 0, (value - bound) / bound, np.inf)
-        return np.where(np.isfinite(gap), gap, np.inf)
+        return np.asarray(relative_gap(np.asarray(self.design.value), np.asarray(self.lower_bound)))
 
 
 def judge(program: Program, prices: Prices, own: Design | None = None) -> Relaxed:

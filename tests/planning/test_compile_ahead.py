@@ -4,12 +4,16 @@ import jax
 import pytest
 
 from jaxedge.integers import boxes, local_search
-from jaxedge.planning import compile_ahead, entry, judging, pipeline, two_stage_rows
+from jaxedge.planning import compile_ahead, entry, judging, two_stage_rows
+from jaxedge.planning.question import question
+from jaxedge.planning.rows import repeated
 from jaxedge.relaxation import driver
 from jaxedge.relaxation.cheapest import cheapest_of_each
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.scenario.sampling import sample
 from jaxedge.scenario.validation import validate
 
+OTHER = SOLVERS["interior-point"]
 RELAXED = (driver.decompose, cheapest_of_each, judging.assess)
 WHOLE = (
     local_search.integer_prices,
@@ -25,6 +29,7 @@ CASES = [
     (7, {"relaxed": True}, (*RELAXED, two_stage_rows.programs_of_each)),
     (7, {}, (*RELAXED, *WHOLE, two_stage_rows.programs_of_each)),
     (7, {"relaxed": True, "schemes": True}, (*RELAXED, two_stage_rows.scheme_programs)),
+    (7, {"relaxed": True, "solver": OTHER.name}, (driver.judged_by(OTHER), cheapest_of_each)),
 ]
 """Devices (a number that no other test plans), options, and what may not be compiled again."""
 
@@ -37,19 +42,20 @@ def _sizes(functions):
 @pytest.mark.parametrize(("devices", "options", "functions"), CASES)
 def test_a_plan_compiles_none_of_it_again(devices, options, functions):
     scenario = validate(sample(jax.random.key(0), devices))
-    asked = pipeline.Asked(
-        bound="two-stage",
-        solver="dual-decomposition",
-        relaxed=options.get("relaxed", False),
-        gap=1e-3,
-        max_nodes=0 if options.get("relaxed") else 300,
-        progress=pipeline.no_progress,
-    )
-    compile_ahead.compile_ahead(
-        two_stage_rows.repeated(scenario, 1), asked, schemes=options.get("schemes", False)
-    )
+    solver = options.get("solver", DUAL_DECOMPOSITION.name)
+    asked = question("two-stage", solver, options.get("relaxed", False), None, None)
+    compile_ahead.compile_ahead(repeated(scenario, 1), asked, schemes=options.get("schemes", False))
     before = _sizes(functions)
     answer = entry.plan(scenario, **options)
     assert answer.status == "optimal"
     assert _sizes(functions) == before
     assert all(size > 0 for size in before.values())
+
+
+def test_what_another_solver_never_runs_is_not_compiled():
+    scenario = repeated(validate(sample(jax.random.key(0), 9)), 1)
+    before = driver.decompose.fn._cache_size()
+    compile_ahead.compile_ahead(
+        scenario, question("two-stage", OTHER.name, True, None, None), schemes=False
+    )
+    assert driver.decompose.fn._cache_size() == before

@@ -11,6 +11,7 @@ from jaxedge.answers.status import Status
 from jaxedge.planning.judging import plans_of
 from jaxedge.planning.question import Asked
 from jaxedge.planning.two_stage_rows import two_stage_batch
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.validation import validate_batch
 from jaxedge.words.callbacks import no_progress
@@ -25,7 +26,7 @@ SLIGHT = 1e-6
 def asked(relaxed):
     return Asked(
         bound="two-stage",
-        solver="dual-decomposition",
+        solver=DUAL_DECOMPOSITION,
         relaxed=relaxed,
         gap=1e-6 if relaxed else 1e-3,
         max_nodes=0,

@@ -113,7 +113,7 @@ def test_a_batch_that_does_not_fit_is_named(scenarios, change, told):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"solver": "interior-piont"}, "did you mean 'interior-point'"),
+        ({"solver": "interior-piont"}, "did you mean '?interior-point"),
         ({"gap": 0.0}, "gap: 0.0 must be a number between 0 and 1"),
         ({"solver": "interior-point", "warm_start": True}, "only 'dual-decomposition'"),
         ({"warm_start": 2}, r"shape \(2, 3\), but must have \(B, K\) = \(4, 3\)"),
@@ -129,7 +129,7 @@ def test_an_option_that_does_not_fit_is_named(scenarios, answers, options, told)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"solver": "interior-piont"}, "did you mean interior-point"),
+        ({"solver": "interior-piont"}, "did you mean '?interior-point"),
         ({"solver": "dual-decomposition"}, "own problems are solved by 'interior-point'"),
         ({"warm_start": True}, "own problems do not begin from prices"),
         ({"gap": 2}, "gap: 2 must be a number between 0 and 1"),

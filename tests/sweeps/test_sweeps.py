@@ -122,7 +122,7 @@ GOOD = {"scenario": "small", "axes": [{"energy_budget": [100.0, 200.0]}]}
         ({"axes": [{"energy_budget": [1.0]}, {"energy_budget": [2.0]}]}, "two axes are named"),
         ({"axes": []}, "at least one"),
         ({"outputs": ["bond"]}, "did you mean 'bound'"),
-        ({"solver": "interior"}, "did you mean 'interior-point'"),
+        ({"solver": "interior"}, "did you mean '?interior-point"),
         ({"scenario": "smal"}, "neither a file nor a preset"),
         ({"sede": 1}, "did you mean 'seed'"),
         ({"quantiles": [1.5]}, "from 0 to 1"),
