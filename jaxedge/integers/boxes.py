@@ -7,6 +7,7 @@ more of either budget, so a box holds a feasible design only if its lower corner
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ class Outlook:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedBoxes:
     """A batch of boxes with what is known of each."""
 
     boxes: Box
@@ -66,6 +67,14 @@ class Judged:
     relaxed: Relaxed
     prices: Prices
     outlook: Outlook
+    cutoffs: np.ndarray
+    """(batch,) no design that the outlook leaves out of a box has a lower value."""
+
+    @cached_property
+    def shrunk(self) -> np.ndarray:
+        """(batch,) bool: whether the outlook leaves anything out."""
+        old, new = self.boxes, self.outlook.box
+        return np.any((new.lower > old.lower) | (new.upper < old.upper), axis=-1)
 
 
 def whole_box(programs: Program) -> Box:
@@ -198,7 +207,7 @@ def look(
 
 def judge_boxes(
     programs: Program, boxes: Box, floors: np.ndarray, cutoffs: np.ndarray, gap: float
-) -> Judged:
+) -> JudgedBoxes:
     """Bound every box of a batch from below.
 
     Args:
@@ -217,7 +226,7 @@ def judge_boxes(
     prices, bound = in_chunks(integer_prices, take(inside, stand_in), relaxed.prices)
     bound = np.where(np.isnan(bound), -np.inf, bound)
     outlook = in_chunks(look, inside, boxes, relaxed.design, prices, bound, cutoffs)
-    return Judged(
+    return JudgedBoxes(
         boxes=boxes,
         programs=inside,
         corner=corner,
@@ -225,4 +234,5 @@ def judge_boxes(
         relaxed=relaxed,
         prices=prices,
         outlook=outlook,
+        cutoffs=cutoffs,
     )

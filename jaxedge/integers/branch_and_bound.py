@@ -17,9 +17,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxedge.integers.boxes import Box, Judged, judge_boxes, whole_box
+from jaxedge.integers.boxes import Box, JudgedBoxes, judge_boxes, whole_box
 from jaxedge.integers.local_search import (
-    Whole,
+    Integer,
     best_of,
     first_candidates,
     flat,
@@ -38,17 +38,6 @@ _NODES = 8
 """Nodes split in a sweep of one search."""
 _LEAST_LOSS = 1e-12
 """Loss of a coordinate that is whole already: split only when nothing else is left."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Closed:
-    """Integer designs after branch and bound."""
-
-    whole: Whole
-    nodes: np.ndarray
-    """(batch,) boxes bounded."""
-    reached: np.ndarray
-    """(batch,) bool: the certified gap is at most the one asked for."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +83,7 @@ class _Search:
         self.value, self.bound, self.nodes = value, bound, 0
         self.design: Design | None = None
         self._gap, self._max_nodes = gap, max_nodes
-        self._undecided = np.inf
+        self._undecided, self._excluded = np.inf, np.inf
         self._open: list[tuple[float, int, _Node]] = []
         self._pushed = 0
         self._gained: dict[int, float] = {}
@@ -133,7 +122,7 @@ class _Search:
         ways = max(_PAIRS // len(nodes), 1)
         return [split for node in nodes for split in _splits(node, ratios, ways)]
 
-    def grow(self, splits: list[_Split], judged: Judged, start: int) -> list[int]:
+    def grow(self, splits: list[_Split], judged: JudgedBoxes, start: int) -> list[int]:
         """Keep the best split of each node; its halves are judged from ``start`` on.
 
         Returns:
@@ -145,13 +134,16 @@ class _Search:
             kept += self._replace(list(group), judged, start)
         return kept
 
-    def _replace(self, group: list[tuple[int, _Split]], judged: Judged, start: int) -> list[int]:
+    def _replace(
+        self, group: list[tuple[int, _Split]], judged: JudgedBoxes, start: int
+    ) -> list[int]:
         node, scores = group[0][1].node, []
         lower, upper = np.array(node.box.lower), np.array(node.box.upper)
         for place, split in group:
             bounds = judged.bound[start + 2 * place : start + 2 * place + 2]
             scores.append(self._score(split, bounds))
             # A half without interest is cut off all other splits of the node, too.
+            self._exclude(*(bound for bound in bounds if bound >= self.cutoff))
             if bounds[0] >= self.cutoff:
                 lower[split.coordinate] = split.halves()[1].lower[split.coordinate]
             if bounds[1] >= self.cutoff:
@@ -170,10 +162,11 @@ class _Search:
         self._foreseen[i] = self._foreseen.get(i, 0.0) + float(split.node.loss[i]) + _LEAST_LOSS
         return score
 
-    def enter(self, judged: Judged, row: int, within: Box) -> bool:
+    def enter(self, judged: JudgedBoxes, row: int, within: Box) -> bool:
         """Put a judged box among the open nodes, if anything in it is of interest."""
         bound = float(judged.bound[row])
         if bound >= self.cutoff:
+            self._exclude(bound)
             return False
         if np.all(judged.boxes.lower[row] == judged.boxes.upper[row]):
             # A point is its corner: already offered, or within rounding of the budgets.
@@ -181,6 +174,8 @@ class _Search:
                 self._undecided = min(self._undecided, bound)
             return False
         outlook = take(judged.outlook, np.asarray(row))
+        if judged.shrunk[row]:
+            self._exclude(float(judged.cutoffs[row]))
         box = Box(
             lower=np.maximum(outlook.box.lower, within.lower),
             upper=np.minimum(outlook.box.upper, within.upper),
@@ -192,16 +187,20 @@ class _Search:
         self._pushed += 1
         return True
 
+    def _exclude(self, *bounds: float) -> None:
+        """Remember what is proven of boxes that are not looked at again."""
+        self._excluded = min([self._excluded, *bounds])
+
     def settle(self) -> None:
         """Update the bound after a sweep."""
         while self._open and self._open[0][0] >= self.cutoff:
-            heapq.heappop(self._open)
+            self._exclude(heapq.heappop(self._open)[0])
         lowest = self._open[0][0] if self._open else np.inf
-        bound = min(lowest, self._undecided, self.cutoff)
+        bound = min(lowest, self._undecided, self._excluded)
         self.bound = min(max(self.bound, bound), self.value)
 
 
-def _offer_corners(searches: list[_Search], owners: np.ndarray, judged: Judged) -> None:
+def _offer_corners(searches: list[_Search], owners: np.ndarray, judged: JudgedBoxes) -> None:
     values = np.where(judged.corner.fits, judged.corner.design.value, np.inf)
     for row in np.flatnonzero(np.isfinite(values)):
         searches[owners[row]].offer(
@@ -210,7 +209,7 @@ def _offer_corners(searches: list[_Search], owners: np.ndarray, judged: Judged) 
 
 
 def _offer_rounded(
-    searches: list[_Search], owners: np.ndarray, judged: Judged, rows: list[int]
+    searches: list[_Search], owners: np.ndarray, judged: JudgedBoxes, rows: list[int]
 ) -> None:
     """Whole designs near the relaxed optima of the boxes in ``rows``."""
     if not rows:
@@ -255,7 +254,7 @@ def _judge(
     boxes: Box,
     floors: np.ndarray,
     gap: float,
-) -> Judged:
+) -> JudgedBoxes:
     cutoffs = np.array([searches[i].cutoff for i in owners])
     judged = judge_boxes(take(programs, owners), boxes, floors, cutoffs, gap)
     _offer_corners(searches, owners, judged)
@@ -276,12 +275,12 @@ def _plant(programs: Program, searches: list[_Search], gap: float) -> None:
 
 def branch_and_bound(
     programs: Program,
-    whole: Whole,
+    whole: Integer,
     *,
     gap: float,
     max_nodes: int = 2000,
     progress: Callable[[str, float | None], None] | None = None,
-) -> Closed:
+) -> Integer:
     """Close the certified gaps of integer designs; those within ``gap`` are left as they are.
 
     Args:
@@ -307,19 +306,14 @@ def branch_and_bound(
             nodes = sum(search.nodes for search in searches)
             progress(f"branch and bound: {nodes} nodes", (done + 0.5) / (len(searches) + 1))
         _sweep(some, searches, precision)
-    return _closed(whole, open_ones, searches, gap)
+    return _with_results(whole, open_ones, searches)
 
 
-def _closed(whole: Whole, index: np.ndarray, searches: list[_Search], gap: float) -> Closed:
+def _with_results(whole: Integer, index: np.ndarray, searches: list[_Search]) -> Integer:
     design, bound = whole.design, np.array(whole.lower_bound)
-    nodes, reached = np.zeros(len(bound), int), np.ones(len(bound), bool)
     for i, search in zip(index, searches, strict=True):
-        bound[i], nodes[i], reached[i] = search.bound, search.nodes, search.reached
+        bound[i] = search.bound
         if search.design is not None:
             one: Design = jax.tree.map(lambda x: np.asarray(x)[None], search.design)
             design = put(design, np.asarray([i]), one)
-    return Closed(
-        whole=dataclasses.replace(whole, design=design, lower_bound=bound),
-        nodes=nodes,
-        reached=reached,
-    )
+    return dataclasses.replace(whole, design=design, lower_bound=bound)

@@ -26,7 +26,7 @@ from jaxedge.program.design import Design
 from jaxedge.program.program import Program, with_batches, with_rounds
 from jaxedge.program.responses import Prices, respond
 from jaxedge.relaxation.driver import NEWTON_ATTEMPTS, solve_relaxed
-from jaxedge.relaxation.judge import Relaxed
+from jaxedge.relaxation.judge import Relaxed, relative_gap
 
 _Tree = TypeVar("_Tree")
 _MOVES = 4
@@ -259,25 +259,30 @@ def whole_rounds(programs: Program, candidate: Candidate) -> Design:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Whole:
-    """Integer designs of a batch of programs with their certificates."""
+class Integer:
+    """Judged whole answers to programs, with a leading batch axis."""
 
     design: Design
+    """With whole rounds and batches; value inf where none was found."""
     prices: Prices
+    """Of the integer dual."""
     lower_bound: Array
+    """No whole design is below it."""
+
+    @property
+    def gap(self) -> np.ndarray:
+        """(batch,) certified relative gap; inf where nothing is certified."""
+        return np.asarray(relative_gap(np.asarray(self.design.value), np.asarray(self.lower_bound)))
 
 
-def solve_integer(programs: Program, relaxed: Relaxed) -> Whole:
+def solve_integer(programs: Program, relaxed: Relaxed) -> Integer:
     """Integer designs and certified lower bounds for a batch of programs.
 
     Args:
         programs: batch of feasible programs.
         relaxed: their relaxed optima.
 
-    Returns:
-        Designs with whole rounds and batches (value inf where none was found), the prices of the
-        integer dual and its lower bound.
     """
     prices, bound = in_chunks(integer_prices, programs, relaxed.prices)
     candidate = best_batches(programs, relaxed, prices)
-    return Whole(design=whole_rounds(programs, candidate), prices=prices, lower_bound=bound)
+    return Integer(design=whole_rounds(programs, candidate), prices=prices, lower_bound=bound)

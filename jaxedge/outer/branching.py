@@ -91,7 +91,7 @@ def tightened(
         gap=gap,
         max_nodes=max_nodes,
         progress=progress,
-    ).whole
+    )
     improved = np.flatnonzero(np.asarray(closed.design.value) < start)
     designs = put(own.design, improved, take(closed.design, improved))
     lower = np.append(found.pieces.bound[~still], closed.lower_bound * programs.scale)

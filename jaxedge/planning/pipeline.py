@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxedge.integers.branch_and_bound import branch_and_bound
-from jaxedge.integers.local_search import Whole, solve_integer
+from jaxedge.integers.local_search import Integer, solve_integer
 from jaxedge.machine.trees import put, take
 from jaxedge.planning.question import Asked
 from jaxedge.program.design import Design
@@ -56,7 +56,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     asked.progress("solving the relaxation", None)
     relaxed = solve_relaxed(
         standing,
-        solver=asked.solver,
+        solver=asked.solver.name,
         gap=min(asked.gap, RELAXED_GAP) if asked.relaxed else RELAXED_GAP,
         attempts=ATTEMPTS if live.size else 1,
         warm_start=asked.warm_start,
@@ -76,7 +76,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     )
 
 
-def _tightened(programs: Program, whole: Whole, asked: Asked, tighten: slice) -> Whole:
+def _tightened(programs: Program, whole: Integer, asked: Asked, tighten: slice) -> Integer:
     """The integer designs after branch and bound on the chosen elements."""
     chosen = np.arange(len(whole.lower_bound))[tighten]
     if not (asked.max_nodes and chosen.size):
@@ -88,7 +88,7 @@ def _tightened(programs: Program, whole: Whole, asked: Asked, tighten: slice) ->
         max_nodes=asked.max_nodes,
         progress=asked.progress,
     )
-    return put(whole, chosen, closed.whole)
+    return put(whole, chosen, closed)
 
 
 def shadow_prices(programs: Program, relaxed: Relaxed) -> dict[str, np.ndarray]:

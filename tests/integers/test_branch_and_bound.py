@@ -150,16 +150,38 @@ CASES = [(kind, devices) for kind in KINDS for devices in (1, 2)]
 def test_closes_the_gap_at_the_best_of_all_designs(kind, devices):
     _, programs, _ = tiny(kind, devices)
     out = closed(kind, devices)
-    assert len(out.reached) >= 20
-    assert out.reached.all()
+    assert len(out.gap) >= 20
+    np.testing.assert_array_equal(out.gap, 0)
     compared = 0
-    for i in range(len(out.reached)):
+    for i in range(len(out.gap)):
         program = element(programs, i)
         points = designs(program, kind, LARGEST_BATCH)
         if len(points) > ENUMERABLE:
             continue
         compared += 1
         best = exact_optimum(program, points)
-        np.testing.assert_allclose(out.whole.design.value[i], best, rtol=1e-12, err_msg=str(i))
-        assert out.whole.lower_bound[i] <= best * (1 + 1e-12)
+        np.testing.assert_allclose(out.design.value[i], best, rtol=1e-12, err_msg=str(i))
+        assert out.lower_bound[i] <= best * (1 + 1e-12)
     assert compared >= 5
+
+
+def test_what_is_proven_beyond_the_gap_asked_for_is_reported():
+    """The first box alone proves again what was forgotten."""
+    _, programs, whole = tiny("two-stage", 2)
+    forgotten = dataclasses.replace(whole, lower_bound=0.5 * whole.lower_bound)
+    found = branch_and_bound(programs, forgotten, gap=0.3)
+    proven = whole.gap < 0.2
+    assert proven.sum() >= 10
+    np.testing.assert_array_less(found.gap[proven], 0.25)
+    assert np.all(found.lower_bound[proven] >= whole.lower_bound[proven] * (1 - 1e-3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gap", [0.02, 0.1])
+def test_no_design_is_below_what_is_reported_of_a_gap(gap):
+    _, programs, whole = tiny("two-stage", 2)
+    best = closed("two-stage", 2).design.value
+    forgotten = dataclasses.replace(whole, lower_bound=0 * whole.lower_bound)
+    found = branch_and_bound(programs, forgotten, gap=gap, max_nodes=20_000)
+    assert np.all(found.gap <= gap * (1 + 1e-12))
+    assert np.all(found.lower_bound <= best * (1 + 1e-12))
