@@ -13,7 +13,7 @@ def main() -> None:
     problem = OwnProblem(limits=(battery,), convex=True)
     for joules in (60.0, 40.0, 20.0):
         answer = problem.solve(scenario, {"battery": np.full(3, joules)})
-        worth = ", ".join(f"{price:.2e}" for price in answer.multipliers["battery"])
+        worth = ", ".join(f"{-price:.2e}" for price in answer.shadow_prices["battery"])
         print(
             f"{joules:g} J each: bound {answer.bound:.5f}, gap {answer.gap:.1e}, "
             f"one more joule in each would lower it by {worth}"

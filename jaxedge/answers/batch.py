@@ -13,6 +13,7 @@ from jaxedge.answers.plan import Plan
 from jaxedge.answers.status import Shortfall, Status
 from jaxedge.machine.trees import take
 from jaxedge.program.responses import Prices
+from jaxedge.relaxation.judge import relative_gap
 from jaxedge.system.allocation import Allocation, StageAllocation
 
 STATUSES = tuple(Status)
@@ -60,8 +61,8 @@ class Answers:
     @property
     def gap(self) -> np.ndarray:
         """(B,) (bound - lower_bound)/lower_bound, certified."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.maximum(self.bound - self.lower_bound, 0.0) / self.lower_bound
+        unknown = np.isnan(self.bound) | np.isnan(self.lower_bound)
+        return np.where(unknown, np.nan, relative_gap(self.bound, self.lower_bound))
 
     def take(self, index: np.ndarray) -> Answers:
         """The answers at these positions, which may repeat: neighbours to begin from, say."""
@@ -75,9 +76,9 @@ class Answers:
         """One element as a `Plan`, with None for nan and whole numbers where designs are whole."""
         status = STATUSES[int(self.status[index])]
         told: dict[str, Any] = {}
+        least = float(self.least_energy[index]), float(self.least_delay[index])
         if status is Status.INFEASIBLE:
-            least = (float(self.least_energy[index]), float(self.least_delay[index]))
-            told["infeasible_because"] = _shortfall(*least)
+            told["infeasible_because"] = None if np.isnan(least).all() else _shortfall(*least)
         elif status is not Status.FAILED:
             told["allocation"] = _plain(self.allocation, index, whole=not relaxed)
         return Plan(
@@ -113,7 +114,10 @@ def coded(*claims: tuple[np.ndarray, Status]) -> np.ndarray:
     return np.select([holds for holds, _ in claims], codes, rest).astype(np.int8)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any) -> Any:
+    """A Python number, None for nan; arrays (K,) as they are."""
+    if np.ndim(value):
+        return value
     return None if np.isnan(value) else float(value)
 
 

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 
 from jaxedge.answers.status import Shortfall, Status
+from jaxedge.relaxation.judge import relative_gap
 from jaxedge.system.allocation import Allocation, StageAllocation
+
+OWN = "own"
+"""What stands for the name of a bound in answers to problems of the user's own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,7 @@ class Plan:
 
     status: Status
     bound_name: str
-    """"two-stage" or "fine-tuning"."""
+    """Of a bound, or `OWN` for a problem of the user's own."""
     relaxed: bool
     """True where rounds and batches are real numbers."""
     requested_gap: float
@@ -33,10 +37,11 @@ class Plan:
     """J spent."""
     delay: float | None = None
     """s spent."""
-    shadow_prices: Mapping[str, float | None] = dataclasses.field(
+    shadow_prices: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"energy_budget": None, "delay_budget": None}
     )
-    """Derivatives of the (relaxed) optimal bound: 1/J and 1/s."""
+    """Derivatives of the (relaxed) optimal bound: 1/J and 1/s; to what the residuals of own limits
+    may be, () or (K,)."""
     infeasible_because: Shortfall | None = None
     naive_rounding: float | None = None
     """Bound of the relaxed optimum rounded naively; None where that is infeasible."""
@@ -48,15 +53,18 @@ class Plan:
         """(bound - lower_bound)/lower_bound, certified."""
         if self.bound is None or self.lower_bound is None:
             return None
-        if self.lower_bound <= 0:
-            return 0.0 if self.bound == self.lower_bound else math.inf
-        return max(self.bound - self.lower_bound, 0.0) / self.lower_bound
+        return float(relative_gap(np.float64(self.bound), np.float64(self.lower_bound)))
 
     @property
     def message(self) -> str:
         """The status in words, with the reason where there is one."""
         reason = self.infeasible_because
-        return self.status.advice if reason is None else f"{reason.message}. {self.status.advice}"
+        advice = self.status.advice(
+            relaxed=self.relaxed,
+            certified=self.lower_bound is not None,
+            own=self.bound_name == OWN,
+        )
+        return advice if reason is None else f"{reason.message}. {advice}"
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain JSON types, with null for everything that is not finite."""

@@ -7,28 +7,56 @@ import enum
 
 
 class Status(enum.StrEnum):
-    """What an answer claims; the sentence of advice is `Status.advice`."""
+    """What an answer claims; what that means for one kind of answer is `Status.advice`."""
 
     OPTIMAL = "optimal"
     FEASIBLE = "feasible"
     INFEASIBLE = "infeasible"
     FAILED = "failed"
 
-    @property
-    def advice(self) -> str:
-        """One sentence on what the status means and what to do about it."""
-        return _ADVICE[self]
+    def advice(self, *, relaxed: bool, certified: bool = True, own: bool = False) -> str:
+        """One sentence on what the status means and what to do about it.
+
+        Args:
+            relaxed: of an answer in real rounds and batches.
+            certified: whether there is a lower bound.
+            own: of a problem of the user's own.
+        """
+        if self is Status.OPTIMAL:
+            return "The design is certified to the requested gap."
+        if self is Status.FEASIBLE:
+            return f"The design keeps every limit, but {_gap_advice(relaxed, certified, own)}."
+        if self is Status.INFEASIBLE:
+            return f"No design keeps every limit{_OWN_LIMITS if own else _LEAST_DESIGN}."
+        return f"No design is claimed: {_OWN_FAILURE if own else _FAILURE}."
 
 
-_ADVICE = {
-    Status.OPTIMAL: "The design is certified to the requested gap.",
-    Status.FEASIBLE: "The design keeps every limit, but its certified gap is larger than "
-    "requested: ask for branch and bound with a gap, or accept the gap shown.",
-    Status.INFEASIBLE: "No design keeps every limit, even with the fewest rounds and the smallest "
-    "batches: raise the budget named, or lower the minimum rounds or batches.",
-    Status.FAILED: "The numbers defeated the solver and no design is claimed: check the scenario's "
-    "scales, and report it if they are sensible.",
-}
+def _gap_advice(relaxed: bool, certified: bool, own: bool) -> str:
+    if own and not certified:
+        return "its gap is not certified, as convexity is not stated"
+    if not certified:
+        return "nothing certifies how near it is to the best of its kind"
+    if relaxed:
+        return "its certified gap is larger than requested: accept it, or take another solver"
+    return (
+        "its certified gap is larger than requested: ask for branch and bound with a gap, or "
+        "accept the gap shown"
+    )
+
+
+_LEAST_DESIGN = (
+    ", even with the fewest rounds and the smallest batches: raise the budget named, or lower the "
+    "minimum rounds or batches"
+)
+_OWN_LIMITS = ", as multipliers prove: loosen a limit of your own or a budget"
+_FAILURE = (
+    "the numbers defeated the solver; check the scenario's scales, and report it if they are "
+    "sensible and the solver is the default"
+)
+_OWN_FAILURE = (
+    "none that keeps every limit was found, which does not prove that there is none; check the "
+    "limits' scales, or loosen them"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

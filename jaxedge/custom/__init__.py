@@ -4,14 +4,12 @@ from jaxedge.machine.late_imports import late_imports
 
 __all__ = [
     "Limit",
-    "OwnAnswer",
     "OwnBound",
     "OwnProblem",
 ]
 
 _HOMES = {
     "Limit": "limits",
-    "OwnAnswer": "answers",
     "OwnBound": "limits",
     "OwnProblem": "limits",
 }

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.answers.assessment import Assessment, assessment_of
 from jaxedge.bounds.formulation import allocation_of
 from jaxedge.bounds.two_stage import two_stage_bound, two_stage_program
 from jaxedge.custom.infeasibility import proves_infeasible
@@ -27,15 +28,10 @@ from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import put, take
 from jaxedge.methods.interior_point import InteriorPoint
 from jaxedge.program.program import Program
-from jaxedge.relaxation.judge import RELAXED_GAP
+from jaxedge.relaxation.judge import RELAXED_GAP, relative_gap
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
-from jaxedge.system.constraints import violation
-from jaxedge.system.delay import delay
-from jaxedge.system.energy import energy
 
-TOLERANCE = 1e-9
-"""Relative excess over a limit taken for rounding."""
 _RESERVE = 2e-8
 """Share of the rounds given back, so that rounding breaks no limit."""
 _FEW = 128
@@ -48,33 +44,29 @@ _HURRY: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """Answers before they are put in words, with a leading batch axis."""
+class OwnOptima:
+    """Assessed designs of own problems, what is proven of them, and multipliers; (B, ...)."""
 
-    allocation: Allocation
-    bound: Array
+    design: Assessment
     lower_bound: Array
-    violation: Array
-    energy: Array
-    delay: Array
+    """Where all is convex."""
     energy_price: Array
     delay_price: Array
     sums: Array
     each: Array
 
     @property
-    def loss(self) -> np.ndarray:
+    def gap(self) -> np.ndarray:
         """(B,) relative gap if all is convex; infinite where the design breaks a limit."""
-        bound, lower = np.asarray(self.bound), np.asarray(self.lower_bound)
-        certified = (np.asarray(self.violation) <= TOLERANCE) & (lower > 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(certified, bound / lower - 1, np.inf)
+        return np.asarray(relative_gap(self.design.legal_bound, np.asarray(self.lower_bound)))
 
 
 _programs_of_each = jax.jit(jax.vmap(two_stage_program))
 
 
-def _solve_each(functions: Functions, programs: Program, cases: Case, tolerances: Array) -> Found:
+def _solve_each(
+    functions: Functions, programs: Program, cases: Case, tolerances: Array
+) -> OwnOptima:
     return jax.vmap(partial(_solve_one, functions))(programs, cases, tolerances)
 
 
@@ -82,7 +74,7 @@ _compiled = jax.jit(_solve_each, static_argnums=0)
 _compiled_in_a_hurry = jax.jit(_solve_each, static_argnums=0, compiler_options=_HURRY)
 
 
-def solve_in_chunks(functions: Functions, cases: Case, size: int) -> Found:
+def solve_in_chunks(functions: Functions, cases: Case, size: int) -> OwnOptima:
     """Solve and judge a batch.
 
     Args:
@@ -93,17 +85,17 @@ def solve_in_chunks(functions: Functions, cases: Case, size: int) -> Found:
     programs = in_chunks(_programs_of_each, cases.scenario)
     compiled = partial(_compiled_in_a_hurry if size <= _FEW else _compiled, functions)
 
-    def attempt(index: np.ndarray, tolerance: float) -> Found:
+    def attempt(index: np.ndarray, tolerance: float) -> OwnOptima:
         given = (*take((programs, cases), index), np.full(index.size, tolerance))
         return compiled(*given) if size == 1 else in_chunks(compiled, *given)
 
     best = attempt(np.arange(size), _TRIES[0])
     for tolerance in _TRIES[1:]:
-        missed = np.flatnonzero(~(best.loss <= RELAXED_GAP))
+        missed = np.flatnonzero(~(best.gap <= RELAXED_GAP))
         if not missed.size:
             break
         again = attempt(missed, tolerance)
-        better = ~(again.loss >= best.loss[missed])
+        better = ~(again.gap >= best.gap[missed])
         best = put(best, missed[better], take(again, np.flatnonzero(better)))
     return best
 
@@ -124,7 +116,7 @@ def prove_infeasible(functions: Functions, cases: Case, doubtful: np.ndarray) ->
     return proven
 
 
-def _solve_one(functions: Functions, program: Program, case: Case, tolerance: Array) -> Found:
+def _solve_one(functions: Functions, program: Program, case: Case, tolerance: Array) -> OwnOptima:
     scenario = case.scenario
     settings = InteriorPoint(tolerance=tolerance)
     answer, lower = solve_own_program(functions, program, case, settings)
@@ -134,15 +126,11 @@ def _solve_one(functions: Functions, program: Program, case: Case, tolerance: Ar
     scale = program.scale if functions.bound is None else jnp.ones_like(program.scale)
     prices = own_multipliers(functions, answer.multipliers)
     unit = scale * inverse_denominator(program, answer)
-    return Found(
-        allocation=allocation,
-        bound=_own_bound(functions, case, allocation),
+    bound = _own_bound(functions, case, allocation)
+    excess = _own_violation(functions, case, allocation)
+    return OwnOptima(
+        design=assessment_of(scenario, allocation, bound, excess),
         lower_bound=lower * scale,
-        violation=jnp.maximum(
-            violation(scenario, allocation), _own_violation(functions, case, allocation)
-        ),
-        energy=energy(scenario, allocation),
-        delay=delay(scenario, allocation),
         energy_price=prices["energy"] * unit / program.energy_unit,
         delay_price=prices["delay"] * unit / program.delay_unit,
         sums=jnp.stack([price * unit for price in prices["sums"]] or [jnp.zeros_like(unit)]),

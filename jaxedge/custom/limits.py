@@ -15,9 +15,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxedge.answers.batch import Answers
-from jaxedge.custom.answers import OwnAnswer, own_answers, told
+from jaxedge.answers.plan import OWN, Plan
+from jaxedge.custom.answers import own_answers
 from jaxedge.custom.checks import checked_functions, own_numbers
-from jaxedge.custom.judging import TOLERANCE, Found, prove_infeasible, solve_in_chunks
+from jaxedge.custom.judging import OwnOptima, prove_infeasible, solve_in_chunks
 from jaxedge.custom.relaxation import DeviceFunction, Functions, PlanFunction
 from jaxedge.custom.totals import Case
 from jaxedge.machine.trees import take
@@ -73,7 +74,7 @@ class OwnProblem:
         own: Mapping[str, ArrayLike] | None = None,
         *,
         gap: float = RELAXED_GAP,
-    ) -> OwnAnswer:
+    ) -> Plan:
         """Solve the relaxation for one scenario.
 
         Args:
@@ -86,7 +87,7 @@ class OwnProblem:
         """
         scenarios: Scenario = jax.tree.map(lambda x: np.asarray(x)[None], validate(scenario))
         lifted = {name: np.asarray(value)[None] for name, value in (own or {}).items()}
-        return told(self.on(scenarios, lifted).answers(gap))[0]
+        return self.on(scenarios, lifted).plans(gap)[0]
 
     def solve_batch(
         self,
@@ -94,13 +95,13 @@ class OwnProblem:
         own: Mapping[str, ArrayLike] | None = None,
         *,
         gap: float = RELAXED_GAP,
-    ) -> list[OwnAnswer]:
+    ) -> list[Plan]:
         """Solve B scenarios of equal K in one vectorised call; ``own`` has a leading axis (B, ...).
 
         Raises:
             ValueError: as `solve`.
         """
-        return told(self.on(scenarios, own).answers(gap))
+        return self.on(scenarios, own).plans(gap)
 
     def on(
         self,
@@ -160,7 +161,7 @@ class OwnProblem:
             if getattr(owner, part, None) is not None
         ]
 
-    def multipliers_of(self, found: Found) -> dict[str, np.ndarray]:
+    def multipliers_of(self, found: OwnOptima) -> dict[str, np.ndarray]:
         """By limit, (B,) or (B, K): how much the optimal bound falls for a unit of the residual."""
         of_sums, of_each = (
             iter(np.moveaxis(np.asarray(part), axis, 0))
@@ -187,7 +188,15 @@ class OwnCases:
         convex = self.problem.convex
         with jax.enable_x64(True):
             found = solve_in_chunks(self.functions, self.case, self.size)
-            doubtful = ~(np.asarray(found.violation) <= TOLERANCE) & convex
+            doubtful = np.isnan(found.design.legal_bound) & convex
             impossible = prove_infeasible(self.functions, self.case, doubtful)
         multipliers = self.problem.multipliers_of(found)
         return own_answers(found, impossible, multipliers, convex=convex, gap=gap)
+
+    def plans(self, gap: float = RELAXED_GAP) -> list[Plan]:
+        """The same, one plan for each scenario."""
+        answers = self.answers(gap)
+        return [
+            answers.plan(i, bound_name=OWN, relaxed=True, requested_gap=gap)
+            for i in range(self.size)
+        ]

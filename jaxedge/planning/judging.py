@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.answers.assessment import TOLERANCE, Assessment, assessment_of
 from jaxedge.answers.batch import STATUSES, Answers, coded, kept
 from jaxedge.answers.plan import Plan
 from jaxedge.answers.status import Status
@@ -22,60 +23,36 @@ from jaxedge.planning.question import Asked
 from jaxedge.planning.rows import Rows
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
-from jaxedge.relaxation.judge import RELAXED_GAP
-from jaxedge.relaxation.solvers import SOLVERS
+from jaxedge.relaxation.judge import relative_gap
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
-from jaxedge.system.constraints import violation
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
 
-_TOLERANCE = 1e-9
-"""Relative excess over a limit, or of a lower bound over its bound, taken for rounding."""
 
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Assessment:
-    allocation: Allocation
-    bound: Array
-    energy: Array
-    delay: Array
-    violation: Array
+def _assessed(scenario: Scenario, allocation: Allocation, bound: str) -> Assessment:
+    return assessment_of(scenario, allocation, bound_named(bound).value(scenario, allocation))
 
 
 @partial(jax.jit, static_argnames="bound")
-def _assess_allocation(scenario: Scenario, allocation: Allocation, bound: str) -> _Assessment:
-    return _Assessment(
-        allocation=allocation,
-        bound=bound_named(bound).value(scenario, allocation),
-        energy=energy(scenario, allocation),
-        delay=delay(scenario, allocation),
-        violation=violation(scenario, allocation),
-    )
-
-
-@partial(jax.jit, static_argnames="bound")
-def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> _Assessment:
+def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> Assessment:
     """The designs in original units, with all that is claimed of them."""
 
-    def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
-        return _assess_allocation(scenario, allocation_of(scenario, program, design), bound)
+    def one(scenario: Scenario, program: Program, design: Design) -> Assessment:
+        return _assessed(scenario, allocation_of(scenario, program, design), bound)
 
     return jax.vmap(one)(scenarios, programs, designs)
 
 
 @partial(jax.jit, static_argnames="bound")
-def assess_naive(
-    scenarios: Scenario, programs: Program, designs: Design, bound: str
-) -> _Assessment:
+def assess_naive(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> Assessment:
     """What a user gets who rounds the relaxed optimum.
 
     Batches are rounded to the nearest integer, clocks and powers kept, and the rounds of both
     stages cut alike to what then fits, but not below the fewest.
     """
 
-    def one(scenario: Scenario, program: Program, design: Design) -> _Assessment:
+    def one(scenario: Scenario, program: Program, design: Design) -> Assessment:
         real = allocation_of(scenario, program, design)
         batches = dataclasses.replace(
             real,
@@ -96,7 +73,7 @@ def assess_naive(
         left = 1 - used(m, 0.0)
         n = most(n, jnp.min(left / used(0.0, 1.0)), scenario.min_finetuning_rounds)
         cut = dataclasses.replace(batches, pretraining_rounds=m, finetuning_rounds=n)
-        return _assess_allocation(scenario, cut, bound)
+        return _assessed(scenario, cut, bound)
 
     return jax.vmap(one)(scenarios, programs, designs)
 
@@ -109,8 +86,8 @@ def answers_of(rows: Rows, asked: Asked) -> Answers:
     naive = np.full(len(outcome.feasible), np.nan)
     if not asked.relaxed:
         rounded = partial(assess_naive, bound=asked.bound)
-        naive = _legal_bound(in_chunks(rounded, *given, outcome.relaxed.design))
-    bound, lower = _legal_bound(found), outcome.lower_bound * rows.programs.scale
+        naive = in_chunks(rounded, *given, outcome.relaxed.design).legal_bound
+    bound, lower = found.legal_bound, outcome.lower_bound * rows.programs.scale
     status = _status(outcome.feasible, bound, lower, asked)
     stands = np.isin(status, [STATUSES.index(s) for s in (Status.OPTIMAL, Status.FEASIBLE)])
     return Answers(
@@ -138,20 +115,12 @@ def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
     ]
 
 
-def _legal_bound(found: _Assessment) -> np.ndarray:
-    """(B,) the designs' bounds, nan where one breaks a limit."""
-    bound = np.asarray(found.bound)
-    legal = (np.asarray(found.violation) <= _TOLERANCE) & np.isfinite(bound)
-    return np.where(legal, bound, np.nan)
-
-
 def _status(feasible: np.ndarray, bound: np.ndarray, lower: np.ndarray, asked: Asked) -> np.ndarray:
     """(B,) codes: a design that does not stand up, or misses what its solver owes, has failed."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gap = np.where(lower > 0, bound / lower - 1, np.inf)
-        failed = np.isnan(bound) | (lower > bound * (1 + _TOLERANCE))
-        if asked.relaxed and asked.solver == SOLVERS[0]:
-            failed |= (lower > 0) & (gap > max(RELAXED_GAP, asked.gap))
+    gap = relative_gap(bound, lower)
+    failed = np.isnan(bound) | (lower > bound * (1 + TOLERANCE))
+    if asked.relaxed and asked.solver.exact:
+        failed |= (lower > 0) & (gap > max(asked.solver.gap, asked.gap))
     return coded(
         (~feasible, Status.INFEASIBLE), (failed, Status.FAILED), (gap <= asked.gap, Status.OPTIMAL)
     )

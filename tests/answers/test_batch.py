@@ -64,5 +64,5 @@ def test_unusable_input_is_refused(scenarios):
     bad[2] = -1.0
     with pytest.raises(ValueError, match="energy_budget"):
         jaxedge.answer_batch(dataclasses.replace(scenarios, energy_budget=bad))
-    with pytest.raises(ValueError, match="did you mean 'interior-point'"):
+    with pytest.raises(ValueError, match=r"did you mean '?interior-point"):
         jaxedge.answer_batch(scenarios, solver="interior-pont")

@@ -172,13 +172,13 @@ def test_limits_cost_and_slack_limits_change_nothing(docs):
     for answer in loose:
         assert answer.status is Status.OPTIMAL
         assert answer.bound == pytest.approx(plain.bound, rel=1e-6)
-    assert np.max(loose[0].multipliers["battery"]) < 1e-7
-    assert loose[2].multipliers["epochs"] < 1e-9
+    assert np.min(loose[0].shadow_prices["battery"]) > -1e-7
+    assert loose[2].shadow_prices["epochs"] > -1e-9
 
 
 def test_the_starved_device_spends_its_budget(docs):
     _, devices = totals_of(docs["scenario"], docs["starved"].allocation)
-    spent, prices = np.asarray(devices.energy), docs["starved"].multipliers["battery"]
+    spent, prices = np.asarray(devices.energy), -docs["starved"].shadow_prices["battery"]
     assert spent[0] == pytest.approx(20.0, rel=1e-6)
     assert np.all(spent[1:] < 59.9)
     assert prices[0] > 1e-4
@@ -198,7 +198,7 @@ def test_multipliers_are_derivatives_of_the_bound(docs, name):
         return problem.solve(given, {"battery": battery}).bound
 
     difference = (bound(-0.1) - bound(0.1)) / 0.2
-    price = np.atleast_1d(docs["starved"].multipliers[name])[0]
+    price = -np.atleast_1d(docs["starved"].shadow_prices[name])[0]
     assert price == pytest.approx(difference, rel=1e-3)
 
 
@@ -239,7 +239,10 @@ def test_what_no_design_can_keep_is_infeasible(docs):
     poor = dataclasses.replace(scenario, energy_budget=1e-6)
     assert docs["batteries"].solve(poor, {"battery": plenty}).status is Status.INFEASIBLE
     unknown = OwnProblem(limits=docs["batteries"].limits)
-    assert unknown.solve(poor, {"battery": plenty}).status is Status.FAILED
+    hopeless = unknown.solve(poor, {"battery": plenty})
+    assert hopeless.status is Status.FAILED
+    assert "report" not in hopeless.message  # for all that is known, nothing is wrong
+    assert empty.infeasible_because is None and "limit of your own" in empty.message
 
 
 def test_an_infeasible_element_disturbs_no_other(docs):
