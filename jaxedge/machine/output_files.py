@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import errno
+import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PathLike = str | os.PathLike[str]
 
 
+PART = ".jaxedge-{}.part"
+"""Name of a file until all of it is there; what is put in differs for every file."""
+
+
 class OutputFileError(ValueError):
     """A file that cannot be written, in words."""
+
+
+@contextmanager
+def written(path: PathLike) -> Iterator[None]:
+    """Name ``path`` where the system refuses to write.
+
+    Raises:
+        OutputFileError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputFileError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def check_writable(path: PathLike) -> None:
@@ -31,14 +50,12 @@ def check_writable(path: PathLike) -> None:
         raise OutputFileError(f"{path}: cannot be written: permission denied")
     if _in_place(target):
         return
-    try:
+    with written(path):
         # The name itself is tried too: it may be too long, or hold what the system refuses.
         for trial in (_beside(target), target):
-            if not trial.exists():
-                trial.touch()
+            with suppress(FileExistsError):
+                trial.touch(exist_ok=False)
                 trial.unlink()
-    except OSError as error:
-        raise OutputFileError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def write_whole(path: PathLike, content: bytes) -> None:
@@ -48,46 +65,41 @@ def write_whole(path: PathLike, content: bytes) -> None:
         OutputFileError: naming the path and what is wrong with it.
     """
     target = _target(path)
-    beside = target if _in_place(target) else _beside(target)
-    try:
-        beside.write_bytes(content)
-        if beside is not target:
+    with written(path):
+        if _in_place(target):
+            target.write_bytes(content)
+            return
+        beside = _beside(target)
+        try:
+            with open(beside, "xb") as file:  # new: no link that was laid there is followed
+                file.write(content)
             if os.path.exists(target):
                 shutil.copymode(target, beside)
             os.replace(beside, target)
-    except OSError as error:
-        if beside is not target:
+        except BaseException:
             beside.unlink(missing_ok=True)
-        raise OutputFileError(f"{path}: cannot be written: {error.strerror}") from error
+            raise
 
 
-@contextmanager
-def held(folder: PathLike) -> Iterator[None]:
-    """Keep other processes out of a folder; they are let in when this one ends, however it ends.
-
-    Nothing is written. File systems and systems without such locks keep nobody out.
+def write_json(path: PathLike, content: Any) -> None:
+    """Write plain JSON types to ``path``, whole.
 
     Raises:
-        OutputFileError: if another process holds it.
+        OutputFileError: naming the path and what is wrong with it.
     """
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file or folder is on disk; one that is not there has nothing to wait for."""
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise OutputFileError(
-                    f"{folder}: another process writes to it: wait until it has ended, or give "
-                    "another folder"
-                ) from None
-        yield
+        os.fsync(handle)
     finally:
-        os.close(descriptor)
+        os.close(handle)
 
 
 def _target(path: PathLike) -> Path:
@@ -104,4 +116,4 @@ def _in_place(target: Path) -> bool:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".jaxedge-{os.getpid()}.part")
+    return target.with_name(PART.format(secrets.token_hex(8)))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxedge.machine.output_files import OutputFileError, write_whole
 from jaxedge.scenario.keys import read_section
 from jaxedge.scenario.scenario import SECTIONS, Scenario, Spectrum
 from jaxedge.scenario.text import INTERVALS, json_schema, to_toml, to_tree
@@ -117,9 +118,9 @@ def dump(scenario: Scenario, path: PathLike) -> None:
     """
     text = dumps(scenario, "json" if Path(path).suffix.lower() == ".json" else "toml")
     try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ScenarioFileError(path, f"cannot be written: {error.strerror}") from error
+        write_whole(path, text.encode())
+    except OutputFileError as error:
+        raise ScenarioFileError(path, str(error).removeprefix(f"{os.fspath(path)}: ")) from error
 
 
 def template(preset: str = "default") -> str:

@@ -11,14 +11,13 @@ Every file appears whole, so that a study that was interrupted goes on with what
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from jaxedge.machine.output_files import OutputFileError, write_whole
-from jaxedge.machine.provenance import differences, environment
+from jaxedge.machine.output_files import write_json, write_whole
+from jaxedge.machine.provenance import environment
+from jaxedge.machine.resumable import Resumable, json_file
 from jaxedge.study.table import Table
 
 SCHEMA = 1
@@ -30,7 +29,7 @@ PREFIX = "study-"
 
 @dataclasses.dataclass(frozen=True)
 class StudyFolder:
-    """A study on disk; build it by `opened`."""
+    """A study on disk; build it by `open_folder`."""
 
     path: Path
 
@@ -80,42 +79,27 @@ def configuration(size_name: str, size: Any) -> dict[str, Any]:
     }
 
 
-def opened(path: str | os.PathLike[str], config: dict[str, Any], *, resume: bool) -> StudyFolder:
+FOLDER = Resumable(work="study", read=json_file(CONFIG))
+"""What is asked of the folder of a study."""
+
+
+def open_folder(
+    path: str | os.PathLike[str], config: dict[str, Any], *, resume: bool
+) -> StudyFolder:
     """A new folder, or with ``resume`` the one of the same study.
 
     Raises:
-        ValueError: if something else is there, it is of another study or version, or it cannot be
-            written.
+        OutputFileError: if something else is there, it is of another study or version, or it cannot
+            be written.
     """
     target = Path(path).absolute()
     if resume and target.exists():
-        _check_same(path, target, config)
+        FOLDER.reopen(path, config)
         return StudyFolder(target)
-    if not target.parent.is_dir():
-        raise OutputFileError(f"{path}: the folder {target.parent} does not exist: create it first")
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise OutputFileError(
-            f"{path}: exists already: go on with it by --resume, or give another folder"
-        )
-    beside = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
+
+    def fill(folder: Path) -> None:
         for name in (DATA, FIGURES):
-            (beside / name).mkdir(parents=True)
-        write_whole(beside / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
-        if target.is_dir():  # an empty one
-            target.rmdir()
-        os.rename(beside, target)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise OutputFileError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return StudyFolder(target)
+            (folder / name).mkdir()
+        write_json(folder / CONFIG, config)
 
-
-def _check_same(path: str | os.PathLike[str], target: Path, config: dict[str, Any]) -> None:
-    try:
-        told = json.loads((target / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ValueError(f"{path}: is not the folder of a study: give one to resume") from None
-    if told != json.loads(json.dumps(config)):
-        changed = differences(told, config, where="folder")
-        raise ValueError(f"{path}: holds another study ({changed}): give another folder")
+    return StudyFolder(FOLDER.create(path, fill))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from jaxedge.report.figure_style import save, styled
-from jaxedge.study.folder import StudyFolder, configuration, opened
+from jaxedge.study.folder import StudyFolder, configuration, open_folder
 from jaxedge.study.page import page
 from jaxedge.study.questions import QUESTIONS
 from jaxedge.study.setting import measured
@@ -45,7 +45,7 @@ def run(
     own = SIZES[choice("size", size, SIZES)]
     names = [choice("question", name, QUESTIONS) for name in only]
     names = names or [name for name in QUESTIONS if name not in own.without]
-    folder = opened(path, configuration(size, own), resume=resume)
+    folder = open_folder(path, configuration(size, own), resume=resume)
     if not folder.has(CONSTANTS):
         folder.keep(CONSTANTS, measured(own, _told(progress, "constants", 0.0)))
     constants = folder.read(CONSTANTS)

@@ -9,23 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxedge.machine.output_files import write_whole
+from jaxedge.machine.output_files import to_disk, write_whole
 from jaxedge.sweeps.statistics import Summary, from_arrays, merged, to_arrays
 
 FOLDER = ".jaxedge"
 """Beside the arrays of a store."""
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file or folder is on disk; one that is not there has nothing to wait for."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def create(root: Path) -> None:

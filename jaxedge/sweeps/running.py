@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxedge.machine.resumable import held
 from jaxedge.sweeps import ledger, store
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.layout import Layout, layout_of
@@ -93,27 +94,32 @@ def prepared(
     store.zarr()
     path = Path(store_path).absolute()
     check_whole("chunk", chunk)
-    if resume and (path.exists() or not path.parent.is_dir()):
-        chunk = store.check_same(path, sweep)
+    if resume and path.exists():
+        chunk = store.reopen(path, sweep)
     else:
-        store.check_free(path)
         store.create(path, sweep, chunk)
     return Job(path=path, sweep=sweep, layout=layout_of(sweep, chunk))
 
 
 def do(job: Job, client: Any = None, progress: Progress | None = None) -> None:
-    """Do what is left of a job, here or on a cluster."""
+    """Do what is left of a job, here or on a cluster.
+
+    Raises:
+        OutputFileError: if another process is at it.
+        StoreError: if the store cannot be written; finished chunks stay.
+    """
     done = job.layout.chunks * job.layout.parts - sum(1 for _ in job.tasks())
     total = job.layout.chunks * job.layout.parts
     worker = Worker(job.path, job.sweep, job.layout)
-    for chunk, _ in _unfinished_merges(job):
-        _merge(worker, chunk)
-    for task in _here(worker, job) if client is None else _there(job, client):
-        done += 1
-        if job.layout.parts > 1:
-            _merge(worker, task[0])
-        if progress is not None:
-            progress("sweeping", done / total)
+    with held(job.path):
+        for chunk, _ in _unfinished_merges(job):
+            _merge(worker, chunk)
+        for task in _here(worker, job) if client is None else _there(job, client):
+            done += 1
+            if job.layout.parts > 1:
+                _merge(worker, task[0])
+            if progress is not None:
+                progress("sweeping", done / total)
 
 
 def _unfinished_merges(job: Job) -> Iterator[Task]:
@@ -138,4 +144,5 @@ def _here(worker: Worker, job: Job) -> Iterator[Task]:
 def _there(job: Job, client: Any) -> Iterator[Task]:
     from jaxedge.sweeps.cluster import done_by
 
-    return done_by(client, str(job.path), job.sweep.digest(), job.tasks())
+    digest = store.attributes(job.path)["spec_sha256"]
+    return done_by(client, str(job.path), digest, job.tasks())

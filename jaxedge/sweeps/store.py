@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxedge.machine.output_files import OutputFileError
-from jaxedge.machine.provenance import differences, environment
+from jaxedge.machine.output_files import to_disk, written
+from jaxedge.machine.provenance import environment
+from jaxedge.machine.resumable import Resumable
 from jaxedge.sweeps import ledger
 from jaxedge.sweeps.layout import Layout, layout_of
 from jaxedge.sweeps.sweep import Sweep
@@ -57,22 +57,18 @@ def zarr() -> Any:
     return package
 
 
-def create(path: Path, sweep: Sweep, chunk: int) -> None:
+def create(path: str | os.PathLike[str], sweep: Sweep, chunk: int) -> Path:
     """Make an empty store; it appears whole.
 
     Raises:
-        OutputFileError: if the folder cannot be written.
+        OutputFileError: if something is there, or the folder cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        beside.mkdir()
-        _lay_out(beside, sweep, chunk)
-        ledger.create(beside)
-        os.rename(beside, path)
-        ledger.to_disk(path.parent)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise OutputFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def fill(folder: Path) -> None:
+        _lay_out(folder, sweep, chunk)
+        ledger.create(folder)
+
+    return STORE.create(path, fill)
 
 
 def _lay_out(path: Path, sweep: Sweep, chunk: int) -> None:
@@ -136,25 +132,6 @@ def _add_variable(group: Any, item: Variable, names: list[str], layout: Layout, 
     )
 
 
-def check_free(path: Path) -> None:
-    """Make sure that a new store can be made at ``path``.
-
-    Raises:
-        ValueError: if something else is there, or the sweep of another run.
-    """
-    if is_ours(path):
-        raise ValueError(f"{path}: holds a sweep already: --resume goes on with it")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path}: is there and is not the store of a sweep: give another folder")
-    if not path.parent.is_dir():
-        raise OutputFileError(f"{path}: the folder {path.parent} does not exist: create it first")
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a store of jaxedge is there."""
-    return (path / ledger.FOLDER / "done").is_dir() and "spec_sha256" in attributes(path)
-
-
 def attributes(path: Path) -> dict[str, Any]:
     """The attributes of the store's root; none where it is no store."""
     try:
@@ -164,40 +141,34 @@ def attributes(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def check_same(path: Path, sweep: Sweep) -> int:
+def _specification(path: Path) -> dict[str, Any]:
+    told = attributes(path)
+    os.listdir(path / ledger.FOLDER / "done")  # a copy may lack it, and cannot be gone on with
+    return {**json.loads(told["spec"]), "schema": told["schema"]}
+
+
+STORE = Resumable(work="sweep", kind="store", read=_specification)
+"""What is asked of the folder of a sweep."""
+
+
+def reopen(path: Path, sweep: Sweep) -> int:
     """Make sure that the store at ``path`` is of this sweep, and return its chunk size.
 
     Raises:
-        ValueError: if it is not a store of ours, or of another sweep, with the difference.
-        OutputFileError: if it cannot be written.
+        OutputFileError: if it is not a store of ours, or of another sweep, with the difference, or
+            cannot be written.
     """
-    if not is_ours(path):
-        raise ValueError(f"{path}: is not the store of a sweep: give the folder of one to resume")
-    told = attributes(path)
-    if told.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: has schema {told.get('schema')}, this version writes {SCHEMA}")
-    if told["spec_sha256"] != sweep.digest():
-        changed = differences(json.loads(told["spec"]), json.loads(sweep.text()), where="store")
-        raise ValueError(f"{path}: holds another sweep ({changed}): give another folder")
-    _record_environment(path, told)
-    return int(told["chunk"])
-
-
-def _record_environment(path: Path, told: dict[str, Any]) -> None:
-    """List every combination of versions and device that has written to the store."""
-    now, known = environment(), json.loads(told["environments"])
-    try:
+    STORE.reopen(path, {"schema": SCHEMA, **sweep.tree()})
+    told, now = attributes(path), environment()
+    known = json.loads(told["environments"])
+    with written(path):
+        for left in path.rglob("*.partial"):  # Zarr's, of a run that was killed
+            left.unlink(missing_ok=True)
         if now not in known:
             group = zarr().open_group(path, mode="r+", zarr_format=3)
             group.attrs["environments"] = json.dumps([*known, now])
             _consolidate(path)
-        for left in path.rglob("*.partial"):  # of a run that was killed
-            left.unlink(missing_ok=True)
-        trial = path / ledger.FOLDER / "trial"
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise OutputFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return int(told["chunk"])
 
 
 def write(path: Path, layout: Layout, chunk: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -217,9 +188,9 @@ def write(path: Path, layout: Layout, chunk: int, arrays: Mapping[str, np.ndarra
         key = ".".join(["c", *(str(int(i)) for i in at), *("0" for _ in own)])
         files.append(path / name / key)
     for file in files:
-        ledger.to_disk(file)
+        to_disk(file)
     for name in arrays:
-        ledger.to_disk(path / name)
+        to_disk(path / name)
     ledger.finish(path, chunk)
 
 

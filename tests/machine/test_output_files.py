@@ -1,10 +1,11 @@
 import os
-import subprocess
-import sys
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
-from jaxedge.machine.output_files import OutputFileError, check_writable, held, write_whole
+from jaxedge.machine.output_files import PART, OutputFileError, check_writable, write_whole
 
 
 def test_writes_and_replaces_leaving_nothing_beside(tmp_path):
@@ -86,17 +87,49 @@ def test_read_only_places_are_named(tmp_path):
     tmp_path.chmod(0o700)
 
 
-def test_a_held_folder_keeps_other_processes_out_until_this_one_ends(tmp_path):
-    holding = "import sys, time; from jaxedge.machine.output_files import held\n"
-    holding += "with held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", holding, tmp_path], stdout=subprocess.PIPE)
+@pytest.mark.parametrize("same_id", [False, True])
+def test_threads_and_namesakes_of_one_folder_swap_and_lose_nothing(tmp_path, monkeypatch, same_id):
+    if same_id:  # as in two containers that share the folder
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+    names = [f"{number}.bin" for number in range(640)]
+
+    def write(name):
+        write_whole(tmp_path / name, name.encode() * 4000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, names))
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+    wrong = [name for name in names if (tmp_path / name).read_bytes() != name.encode() * 4000]
+    assert not wrong
+
+
+def test_one_file_written_by_many_threads_is_one_of_theirs(tmp_path):
+    contents = [bytes([number]) * 100_000 for number in range(32)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_whole(tmp_path / "one.bin", content), contents))
+    assert (tmp_path / "one.bin").read_bytes() in contents
+    assert os.listdir(tmp_path) == ["one.bin"]
+
+
+@pytest.mark.parametrize("act", [check_writable, lambda path: write_whole(path, b"new")])
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch, act):
+    victim, folder = tmp_path / "victim", tmp_path / "shared"
+    victim.write_text("mine")
+    folder.mkdir()
+    # Even where the name is guessed.
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
+    (folder / PART.format("guessed")).symlink_to(victim)
+    (folder / f".jaxedge-{os.getpid()}.part").symlink_to(victim)
+    with suppress(OutputFileError):
+        act(folder / "answer.json")
+    assert victim.read_text() == "mine"
+    assert not (folder / "answer.json").is_symlink()
+
+
+def test_new_files_have_the_permissions_that_the_user_wants(tmp_path):
+    before = os.umask(0o027)
     try:
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(OutputFileError, match="another process writes to it"), held(tmp_path):
-            raise AssertionError("let in")
+        write_whole(tmp_path / "new.json", b"new")
     finally:
-        other.kill()
-        other.communicate()
-    for _ in range(2):
-        with held(tmp_path):
-            assert list(tmp_path.iterdir()) == []
+        os.umask(before)
+    assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o640

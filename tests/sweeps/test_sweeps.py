@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from jaxedge.commands.cli import main
 from jaxedge.machine.output_files import OutputFileError
 from jaxedge.planning import entry
 from jaxedge.scenario.validation import validate_batch
-from jaxedge.sweeps import ledger, statistics, store, tasks
+from jaxedge.sweeps import ledger, statistics, tasks
 from jaxedge.sweeps.axes import Axis
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
@@ -406,7 +407,7 @@ def test_a_finished_chunk_is_not_done_again(stand_in, tmp_path, monkeypatch):
 
 def test_a_full_disk_loses_no_finished_chunk(stand_in, tmp_path, monkeypatch):
     path, sweep = tmp_path / "s.zarr", sweep_stand_ins.sweep()
-    real, written = store.ledger.to_disk, []
+    real, written = os.fsync, []
 
     def full(file):
         written.append(file)
@@ -415,7 +416,7 @@ def test_a_full_disk_loses_no_finished_chunk(stand_in, tmp_path, monkeypatch):
         real(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.ledger, "to_disk", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(sweeps.StoreError, match=r"No space left .* finished chunks are kept"):
             sweeps.run(sweep, path, chunk=600)
     assert ledger.finished(path)

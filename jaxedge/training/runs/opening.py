@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxedge.answers.plan import Plan
-from jaxedge.machine.output_files import PathLike, held
+from jaxedge.machine.output_files import PathLike
+from jaxedge.machine.resumable import held
 from jaxedge.planning import entry, replanning
 from jaxedge.report.training_plots import plot_partition, plot_training
 from jaxedge.scenario.scenario import Scenario
