@@ -39,7 +39,7 @@ from jaxedge.bounds.registry import BOUNDS
 from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.training.data.samples import Samples, pool
 from jaxedge.training.rounds.measuring import squared_norm, task_gradient
-from jaxedge.training.rounds.stages import finetune, pretrain
+from jaxedge.training.rounds.stages import Span, Stage, finetune, pretrain
 
 LENGTH = 40
 """Rounds of a stage at most."""
@@ -211,29 +211,22 @@ def averages(kind: str, case: Case, key: Any) -> dict[str, Any]:
         return squared_norm(task_gradient(loss, weights, devices, case["weights"]))
 
     first, second = jax.random.split(key)
-    shared = {"width": SHARED, "length": LENGTH, "observe": observe}
     (m, n), (rate0, rate) = case["rounds"], case["rates"]
-    handed, before = pretrain(
-        loss,
-        case["start"],
-        pool(*case["server"]),
-        batch=case["batch"][0],
-        rate=rate0,
-        rounds=m,
-        key=first,
-        **shared,
+    batch, server = case["batch"], pool(*case["server"])
+    stages = (
+        Stage(data=server, batch=batch[:1], rate=rate0, key=first, width=SHARED),
+        Stage(
+            data=devices,
+            batch=batch[1:],
+            rate=rate,
+            key=second,
+            width=SHARED,
+            weights=case["weights"],
+        ),
     )
-    _, after = finetune(
-        loss,
-        handed,
-        devices,
-        weights=case["weights"],
-        batch=case["batch"][1:],
-        rate=rate,
-        rounds=n,
-        key=second,
-        **shared,
-    )
+    spans = (Span(end=m, length=LENGTH), Span(end=n, length=LENGTH))
+    handed, before = pretrain(loss, case["start"], stages[0], spans[0], observe=observe)
+    _, after = finetune(loss, handed, stages[1], spans[1], observe=observe)
     rounds = jnp.arange(LENGTH)
     sum0, sum1 = (
         jnp.sum(jnp.where(rounds < count, norms, 0.0)) for count, norms in ((m, before), (n, after))

@@ -30,8 +30,8 @@ from jaxedge.machine.chunks import cores
 from jaxedge.training.data.samples import Samples
 from jaxedge.training.models.convolutions import with_convolution
 from jaxedge.training.models.networks import model, trainable
-from jaxedge.training.rounds.averaging import average
-from jaxedge.training.rounds.strategies import on_all_processors
+from jaxedge.training.rounds.averaging import Epoch, average
+from jaxedge.training.rounds.strategies import Strategy, on_all_processors
 
 SHAPE, CLASSES = (32, 32, 3), 10
 MODELS = ("mlp", "lenet5", "cnn")
@@ -81,16 +81,9 @@ class Ours:
 
         @jax.jit
         def rounds(weights: Any, data: Samples, cohorts: jax.Array) -> Any:
-            return average(
-                with_convolution("im2col", loss),
-                weights,
-                data,
-                cohorts,
-                batch=setting.batch,
-                most=setting.samples,
-                rate=setting.rate,
-                strategy=strategy,
-            )
+            epoch = Epoch(data=data, batch=setting.batch, most=setting.samples, rate=setting.rate)
+            unfolded = with_convolution("im2col", loss)
+            return average(unfolded, weights, epoch, cohorts, Strategy(strategy))
 
         self._everywhere = on_all_processors if strategy == "sharded" else lambda tree: tree
         self._rounds, self._data = rounds, self._everywhere(data)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.measuring import all_finite
-from jaxedge.training.rounds.stages import finetune, pretrain
+from jaxedge.training.rounds.stages import Span, Stage, finetune, pretrain
 from jaxedge.words.choices import check_whole
 
 
@@ -91,48 +91,38 @@ length of them, with batches () or (K,) of at most the width."""
 
 def pretraining(task: Task, scenario: Scenario, *, width: int, seed: int) -> Advance:
     """Rounds of the server at the scenario's rate."""
-    data, rate = task.server_samples, np.asarray(scenario.learning.server_learning_rate)
-    key = jax.random.fold_in(jax.random.key(seed), 1)
+    stage = partial(
+        Stage,
+        data=task.server_samples,
+        rate=np.asarray(scenario.learning.server_learning_rate),
+        key=jax.random.fold_in(jax.random.key(seed), 1),
+        width=width,
+    )
 
     @partial(jax.jit, static_argnums=4)
     def advance(weights: Any, batch: Any, start: int, end: int, length: int) -> Any:
-        return pretrain(
-            task.loss,
-            weights,
-            data,
-            batch=batch,
-            width=width,
-            rate=rate,
-            rounds=end,
-            length=length,
-            key=key,
-            start=start,
-        )[0]
+        span = Span(start=start, end=end, length=length)
+        return pretrain(task.loss, weights, stage(batch=jnp.atleast_1d(batch)), span)[0]
 
     return advance
 
 
 def finetuning(task: Task, scenario: Scenario, *, width: int, seed: int) -> Advance:
     """Rounds of the devices at the scenario's rate and weights."""
-    data, rate = task.device_samples, np.asarray(scenario.learning.device_learning_rate)
-    key = jax.random.fold_in(jax.random.key(seed), 2)
-    share = jnp.asarray(np.asarray(scenario.learning.device_weight))
+    stage = partial(
+        Stage,
+        data=task.device_samples,
+        rate=np.asarray(scenario.learning.device_learning_rate),
+        key=jax.random.fold_in(jax.random.key(seed), 2),
+        width=width,
+        weights=jnp.asarray(np.asarray(scenario.learning.device_weight)),
+    )
 
     @partial(jax.jit, static_argnums=4)
     def advance(weights: Any, batch: Any, start: int, end: int, length: int) -> Any:
-        tuned, _ = finetune(
-            task.tuned_loss(weights),
-            task.tuned_of(weights),
-            data,
-            weights=share,
-            batch=jnp.asarray(batch),
-            width=width,
-            rate=rate,
-            rounds=end,
-            length=length,
-            key=key,
-            start=start,
-        )
+        span = Span(start=start, end=end, length=length)
+        loss, tuned = task.tuned_loss(weights), task.tuned_of(weights)
+        tuned, _ = finetune(loss, tuned, stage(batch=jnp.asarray(batch)), span)
         return task.with_tuned(weights, tuned)
 
     return advance

@@ -4,6 +4,10 @@ from jaxedge.machine.late_imports import late_imports
 
 __all__ = [
     "STRATEGIES",
+    "Epoch",
+    "Span",
+    "Stage",
+    "Strategy",
     "average",
     "finetune",
     "pretrain",
@@ -11,6 +15,10 @@ __all__ = [
 
 _HOMES = {
     "STRATEGIES": "strategies",
+    "Epoch": "averaging",
+    "Span": "stages",
+    "Stage": "stages",
+    "Strategy": "strategies",
     "average": "averaging",
     "finetune": "stages",
     "pretrain": "stages",

@@ -12,7 +12,9 @@ out of ``length`` rounds, so that many designs run side by side in one compiled 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -21,7 +23,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.training.data.samples import Loss, Samples, draw
-from jaxedge.training.rounds.strategies import CHUNK, check_strategy, weighted_sum
+from jaxedge.training.rounds.strategies import SIDE_BY_SIDE, Strategy, weighted_sum
 
 Params = TypeVar("Params")
 Observe = Callable[[Any], Any]
@@ -32,27 +34,52 @@ def nothing(params: Any) -> None:
     """Observe nothing."""
 
 
-def mean_gradient(
-    loss: Loss,
-    params: Params,
-    data: Samples,
-    owner: ArrayLike,
-    batch: Array,
-    width: int,
-    key: Array,
-) -> Params:
-    """Gradient of the mean loss of ``batch`` of the owner's samples, drawn as said above.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """SGD at C owners: the server alone, or K devices."""
+
+    data: Samples
+    """The owners' samples."""
+    batch: Array
+    """(C,) b0 or b_k, at most ``width``."""
+    rate: ArrayLike
+    """() eta0 or eta."""
+    key: Array
+    """() of all draws; round r draws from it and r alone, however the rounds are cut."""
+    width: int = dataclasses.field(metadata={"static": True})
+    """Draws made for a batch; the compiled program depends on it, not on the batch."""
+    weights: Array = dataclasses.field(default_factory=lambda: jnp.ones(1))
+    """(C,) w_k, summing to 1."""
+    local_steps: int = dataclasses.field(default=1, metadata={"static": True})
+    """Gradient steps of a device in a round; the bounds are proven for 1."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """The rounds start ... end - 1 of a stage."""
+
+    end: ArrayLike
+    """() M or N; from there on the weights stay."""
+    length: int = dataclasses.field(metadata={"static": True})
+    """At most so many rounds are computed."""
+    start: ArrayLike = 0
+    """() the first round."""
+
+
+def mean_gradient(loss: Loss, params: Params, stage: Stage, owner: ArrayLike, key: Array) -> Params:
+    """Gradient of the mean loss of a batch of the owner's samples, drawn as said above.
 
     Args:
         loss: of single samples.
         params: the weights.
-        data: whose samples.
-        owner: which owner's.
-        batch: () b <= width.
-        width: draws made; the compiled program depends on it, not on the batch.
+        stage: its data, batches and width.
+        owner: () which owner's.
         key: of the draws.
     """
-    index, chosen = draw(data, owner, batch, width, key)
+    data, batch = stage.data, stage.batch[owner]
+    index, chosen = draw(data, owner, batch, stage.width, key)
 
     def mean(weights: Params) -> Array:
         losses = loss(weights, data.x[index], data.y[index])
@@ -63,86 +90,54 @@ def mean_gradient(
     return gradient
 
 
-def _moved(params: Params, step: Params, rate: ArrayLike) -> Params:
-    moved: Params = jax.tree.map(lambda w, g: w - jnp.asarray(rate, w.dtype) * g, params, step)
-    return moved
+def _descend(params: Params, step: Params, rate: ArrayLike) -> Params:
+    new: Params = jax.tree.map(lambda w, g: w - jnp.asarray(rate, w.dtype) * g, params, step)
+    return new
 
 
-def _rounds(
-    step: Callable[[Params, Array], Params],
-    params: Params,
-    rounds: ArrayLike,
-    start: ArrayLike,
-    length: int,
-    observe: Observe,
+def _scan(
+    step: Callable[[Params, Array], Params], params: Params, span: Span, observe: Observe
 ) -> tuple[Params, Any]:
-    """Run ``step`` for rounds start ... rounds - 1, at most ``length`` of them."""
+    """Run ``step`` in every round of the span."""
 
     def advance(weights: Params, number: Array) -> tuple[Params, Any]:
         seen, new = observe(weights), step(weights, number)
-        kept = jax.tree.map(lambda a, b: jnp.where(number < rounds, a, b), new, weights)
+        kept = jax.tree.map(lambda a, b: jnp.where(number < span.end, a, b), new, weights)
         return kept, seen
 
-    return jax.lax.scan(advance, params, jnp.arange(length) + start)
+    return jax.lax.scan(advance, params, jnp.arange(span.length) + span.start)
 
 
 def pretrain(
-    loss: Loss,
-    params: Params,
-    data: Samples,
-    *,
-    batch: ArrayLike,
-    width: int,
-    rate: ArrayLike,
-    rounds: ArrayLike,
-    length: int,
-    key: Array,
-    start: ArrayLike = 0,
-    observe: Observe = nothing,
+    loss: Loss, params: Params, stage: Stage, span: Span, *, observe: Observe = nothing
 ) -> tuple[Params, Any]:
     """Rounds of mini-batch SGD at the server.
 
     Args:
         loss: of single samples.
         params: the weights to begin with.
-        data: the server's samples, one owner.
-        batch: () b0.
-        width: at least the batch.
-        rate: () eta0.
-        rounds: () M; from there on the weights stay.
-        length: rounds of this call.
-        key: of the whole stage; round r draws from it and r alone, however the rounds are cut.
-        start: the first round of this call.
+        stage: of one owner.
+        span: which rounds.
         observe: what to keep of the weights before each round.
 
     Returns:
         The weights, and what was observed with a leading axis (length,).
     """
-    size = jnp.asarray(batch)
 
     def step(weights: Params, number: Array) -> Params:
-        draw = jax.random.fold_in(key, number)
-        return _moved(weights, mean_gradient(loss, weights, data, 0, size, width, draw), rate)
+        key = jax.random.fold_in(stage.key, number)
+        return _descend(weights, mean_gradient(loss, weights, stage, 0, key), stage.rate)
 
-    return _rounds(step, params, rounds, start, length, observe)
+    return _scan(step, params, span, observe)
 
 
 def finetune(
     loss: Loss,
     params: Params,
-    data: Samples,
+    stage: Stage,
+    span: Span,
     *,
-    weights: Array,
-    batch: Array,
-    width: int,
-    rate: ArrayLike,
-    rounds: ArrayLike,
-    length: int,
-    key: Array,
-    start: ArrayLike = 0,
-    local_steps: int = 1,
-    strategy: str = "vmap",
-    chunk: int = CHUNK,
+    strategy: Strategy = SIDE_BY_SIDE,
     observe: Observe = nothing,
 ) -> tuple[Params, Any]:
     """Federated rounds: every device steps on its own batches, the server averages by weight.
@@ -150,64 +145,59 @@ def finetune(
     Args:
         loss: of single samples.
         params: the weights to begin with.
-        data: the devices' samples, K owners.
-        weights: (K,) w_k, summing to 1.
-        batch: (K,) b_k.
-        width: at least the largest batch.
-        rate: () eta.
-        rounds: () N; from there on the weights stay.
-        length: rounds of this call.
-        key: of the whole stage, as in `pretrain`.
-        start: the first round of this call.
-        local_steps: gradient steps of a device in a round; the bounds are proven for 1.
-        strategy: how the devices are computed, one of `strategies.STRATEGIES`.
-        chunk: devices side by side where they are computed in chunks.
+        stage: of K owners.
+        span: which rounds.
+        strategy: how the devices are computed.
         observe: what to keep of the weights before each round.
 
     Returns:
         The weights, and what was observed with a leading axis (length,).
     """
-    check_strategy(strategy, chunk, local_steps)
-    owners = jnp.arange(len(batch))
+    strategy.check(stage.local_steps)
+    step = _pooled_round if strategy.name == "pooled" else partial(_round, strategy=strategy)
+    return _scan(partial(step, loss, stage), params, span, observe)
 
-    def draws_of(number: Array) -> Array:
-        return jax.random.split(jax.random.fold_in(key, number), len(batch))
 
-    def local_change(shared: Params, owner: Array, draw: Array) -> Params:
+def _keys(stage: Stage, number: Array) -> Array:
+    """(K,) of the devices in a round."""
+    return jax.random.split(jax.random.fold_in(stage.key, number), len(stage.batch))
+
+
+def _round(
+    loss: Loss, stage: Stage, shared: Params, number: Array, *, strategy: Strategy
+) -> Params:
+    """Each device's own local steps, and their weighted sum."""
+
+    def change(each: tuple[Array, Array]) -> Any:
+        owner, key = each
+
         def step(own: Params, number: Array) -> tuple[Params, None]:
-            key_of_step = jax.random.fold_in(draw, number)
-            gradient = mean_gradient(loss, own, data, owner, batch[owner], width, key_of_step)
-            return _moved(own, gradient, rate), None
+            gradient = mean_gradient(loss, own, stage, owner, jax.random.fold_in(key, number))
+            return _descend(own, gradient, stage.rate), None
 
-        end, _ = jax.lax.scan(step, shared, jnp.arange(local_steps))
-        change: Params = jax.tree.map(lambda w, v: v - w, shared, end)
-        return change
+        end, _ = jax.lax.scan(step, shared, jnp.arange(stage.local_steps))
+        return jax.tree.map(jnp.subtract, end, shared)
 
-    def step(shared: Params, number: Array) -> Params:
-        change = weighted_sum(
-            lambda each: local_change(shared, *each),
-            (owners, draws_of(number)),
-            weights,
-            strategy=strategy,
-            chunk=chunk,
-        )
-        new: Params = jax.tree.map(jnp.add, shared, change)
-        return new
+    owners = jnp.arange(len(stage.batch))
+    total = weighted_sum(change, (owners, _keys(stage, number)), stage.weights, strategy)
+    new: Params = jax.tree.map(jnp.add, shared, total)
+    return new
 
-    def pooled_step(shared: Params, number: Array) -> Params:
-        keys = jax.vmap(lambda draw: jax.random.fold_in(draw, 0))(draws_of(number))
-        index, chosen = jax.vmap(lambda k, b, own: draw(data, k, b, width, own))(
-            owners, batch, keys
-        )
-        share = jnp.where(chosen, (weights / batch)[:, None], 0).ravel()
-        index, chosen = index.ravel(), chosen.ravel()
 
-        def weighted(own: Params) -> Array:
-            losses = loss(own, data.x[index], data.y[index])
-            return jnp.sum(jnp.where(chosen, share.astype(losses.dtype) * losses, 0))
+def _pooled_round(loss: Loss, stage: Stage, shared: Params, number: Array) -> Params:
+    """One step along the gradient of the weighted mean loss of all devices' batches."""
+    data = stage.data
 
-        return _moved(shared, jax.grad(weighted)(shared), rate)
+    def of_device(owner: Array, batch: Array, key: Array) -> tuple[Array, Array]:
+        return draw(data, owner, batch, stage.width, jax.random.fold_in(key, 0))
 
-    if strategy == "pooled":
-        step = pooled_step
-    return _rounds(step, params, rounds, start, length, observe)
+    owners = jnp.arange(len(stage.batch))
+    index, chosen = jax.vmap(of_device)(owners, stage.batch, _keys(stage, number))
+    share = jnp.where(chosen, (stage.weights / stage.batch)[:, None], 0).ravel()
+    index, chosen = index.ravel(), chosen.ravel()
+
+    def weighted(own: Params) -> Array:
+        losses = loss(own, data.x[index], data.y[index])
+        return jnp.sum(jnp.where(chosen, share.astype(losses.dtype) * losses, 0))
+
+    return _descend(shared, jax.grad(weighted)(shared), stage.rate)

@@ -5,6 +5,7 @@ All strategies give sum_k w_k f_k to float precision, in another order of additi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,34 +26,42 @@ split over the processors that JAX sees; pooled: one gradient of the weighted me
 devices' samples, which is the same where each device takes one step from shared weights."""
 AUTO = "auto"
 """Asks for the fastest."""
-CHUNK = 4
-"""Devices side by side where a strategy is in chunks."""
 _AXIS = "devices"
 
 
-def check_strategy(strategy: str, chunk: int, local_steps: int) -> None:
-    """Make sure that a strategy can compute such rounds.
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """How the terms of all devices are computed."""
 
-    Raises:
-        ValueError: naming what cannot be.
-    """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}")
-    check_whole("chunk", chunk, unit="devices")
-    if strategy == "pooled" and local_steps != 1:
-        raise ValueError(
-            f"strategy = 'pooled' with local_steps = {local_steps}: pooled samples give the sum of "
-            "gradients at shared weights, which is a round of one local step; take another strategy"
-        )
+    name: str = "vmap"
+    """One of `STRATEGIES`."""
+    chunk: int = 4
+    """Devices side by side where they are computed in chunks."""
+
+    def __post_init__(self) -> None:
+        if self.name not in STRATEGIES:
+            raise ValueError(f"strategy = {self.name!r}: must be one of {', '.join(STRATEGIES)}")
+        check_whole("chunk", self.chunk, unit="devices")
+
+    def check(self, local_steps: int) -> None:
+        """Make sure that rounds of so many local steps can be computed like this.
+
+        Raises:
+            ValueError: if they cannot.
+        """
+        if self.name == "pooled" and local_steps != 1:
+            raise ValueError(
+                f"strategy = 'pooled' with local_steps = {local_steps}: pooled samples give the "
+                "sum of gradients at shared weights, which is a round of one local step; take "
+                "another strategy"
+            )
+
+
+SIDE_BY_SIDE, ONE_BY_ONE = Strategy("vmap"), Strategy("scan")
 
 
 def weighted_sum(
-    function: Callable[[Any], Tree],
-    each: Any,
-    weights: Array,
-    *,
-    strategy: str = "vmap",
-    chunk: int = CHUNK,
+    function: Callable[[Any], Tree], each: Any, weights: Array, strategy: Strategy = SIDE_BY_SIDE
 ) -> Tree:
     """sum_k w_k function(each_k), computed by a strategy other than "pooled".
 
@@ -60,31 +69,29 @@ def weighted_sum(
         function: of one device.
         each: what it is given, with a leading axis (K, ...).
         weights: (K,) w_k.
-        strategy: one of `STRATEGIES`.
-        chunk: devices side by side where they are computed in chunks.
+        strategy: how.
     """
-    count = len(weights)
+    count, terms = len(weights), (weights, each)
 
     def term(item: tuple[Array, Any]) -> Tree:
         return jax.tree.map(lambda t: item[0].astype(t.dtype) * t, function(item[1]))
 
-    terms = (weights, each)
-    if strategy == "vmap":
-        return _side_by_side(term, terms)
-    if strategy == "scan":
-        return _one_by_one(term, terms)
-    if strategy == "loop":
-        parts = [term(jax.tree.map(lambda t, k=k: t[k], terms)) for k in range(count)]
-        return jax.tree.map(lambda *t: sum(t[1:], t[0]), *parts)
-    if strategy == "chunked":
-        cut = jax.tree.map(
-            lambda t: t.reshape(-1, min(chunk, count), *t.shape[1:]),
-            _padded(terms, min(chunk, count)),
-        )
-        return _one_by_one(lambda some: _side_by_side(term, some), cut)
-    if strategy == "sharded":
-        return _over_processors(term, terms)
-    raise ValueError(f"strategy = {strategy!r}: sums no terms of devices")
+    match strategy.name:
+        case "vmap":
+            return _side_by_side(term, terms)
+        case "scan":
+            return _one_by_one(term, terms)
+        case "loop":
+            parts = [term(jax.tree.map(lambda t, k=k: t[k], terms)) for k in range(count)]
+            return jax.tree.map(lambda *t: sum(t[1:], t[0]), *parts)
+        case "chunked":
+            chunk = min(strategy.chunk, count)
+            padded = _padded(terms, chunk)
+            cut = jax.tree.map(lambda t: t.reshape(-1, chunk, *t.shape[1:]), padded)
+            return _one_by_one(lambda some: _side_by_side(term, some), cut)
+        case "sharded":
+            return _over_processors(term, terms)
+    raise ValueError(f"strategy = {strategy.name!r}: sums no terms of devices")
 
 
 def _side_by_side(term: Callable[[Any], Tree], terms: Any) -> Tree:

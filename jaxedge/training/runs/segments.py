@@ -19,8 +19,10 @@ from jax import Array
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.training.models.convolutions import check_convolution, with_convolution
 from jaxedge.training.models.tasks import Task
-from jaxedge.training.rounds import measuring, stages
-from jaxedge.training.rounds.strategies import AUTO, CHUNK, check_strategy
+from jaxedge.training.rounds import measuring
+from jaxedge.training.rounds.measuring import all_finite
+from jaxedge.training.rounds.stages import Span, Stage, finetune, pretrain
+from jaxedge.training.rounds.strategies import AUTO, SIDE_BY_SIDE, Strategy
 from jaxedge.training.runs.courses import Course, Leg
 from jaxedge.words.choices import check_whole
 
@@ -42,7 +44,7 @@ class Settings:
     strategy: str = "vmap"
     """How the devices' steps are computed, one of `strategies.STRATEGIES`; or "auto", which
     `choose_strategy` replaces by the fastest."""
-    chunk: int = CHUNK
+    chunk: int = SIDE_BY_SIDE.chunk
     """Devices side by side where they are computed in chunks."""
     convolution: str = "direct"
     """How convolutions are computed in both stages, one of `convolutions.CONVOLUTIONS`; or
@@ -52,9 +54,14 @@ class Settings:
         for name in ("every", "segment", "local_steps"):
             check_whole(name, getattr(self, name))
         if self.strategy != AUTO:
-            check_strategy(self.strategy, self.chunk, self.local_steps)
+            self.execution.check(self.local_steps)
         if self.convolution != AUTO:
             check_convolution(self.convolution)
+
+    @property
+    def execution(self) -> Strategy:
+        """The strategy as rounds take it."""
+        return Strategy(self.strategy, self.chunk)
 
 
 def usual_every(test_samples: int) -> int:
@@ -65,10 +72,10 @@ def usual_every(test_samples: int) -> int:
     return 20 * max(-(-test_samples // 1500), 1)
 
 
-def _batch(leg: Leg) -> np.ndarray:
-    """Samples of a round: () of the server, or (K,) of the devices."""
+def _batch(leg: Leg) -> Array:
+    """Samples of a round: (1,) of the server, or (K,) of the devices."""
     part = leg.design.devices if leg.fine_tuning else leg.design.server
-    return np.asarray(part.batch).astype(np.int32)
+    return jnp.asarray(np.atleast_1d(part.batch).astype(np.int32))
 
 
 def width(course: Course, *, fine_tuning: bool) -> int:
@@ -82,24 +89,33 @@ class Segments:
 
     def __init__(self, task: Task, scenario: Scenario, course: Course, settings: Settings) -> None:
         self.task, self.settings = task, settings
-        self._trained = dataclasses.replace(
-            task, loss=with_convolution(settings.convolution, task.loss)
-        )
+        loss = with_convolution(settings.convolution, task.loss)
+        self._trained = dataclasses.replace(task, loss=loss)
         self.blocks = -(-settings.segment // settings.every)
         learning = scenario.learning
-        self.rates = (
-            np.asarray(learning.server_learning_rate),
-            np.asarray(learning.device_learning_rate),
-        )
+        share = jnp.asarray(np.asarray(learning.device_weight), jnp.float32)
+        devices, key = task.device_samples, jax.random.key(settings.seed)
         self.data = {
-            "server": task.server_samples,
-            "devices": task.device_samples,
             "test": (jnp.asarray(task.test.x), jnp.asarray(task.test.y)),
-            "device_weight": jnp.asarray(np.asarray(learning.device_weight), jnp.float32),
+            "devices": devices,
+            "device_weight": share,
         }
-        key = jax.random.key(settings.seed)
-        self.keys = [jax.random.fold_in(key, number) for number in (1, 2)]
-        self.widths = [width(course, fine_tuning=fine) for fine in (False, True)]
+        self._pretraining = functools.partial(
+            Stage,
+            data=task.server_samples,
+            rate=np.asarray(learning.server_learning_rate),
+            key=jax.random.fold_in(key, 1),
+            width=width(course, fine_tuning=False),
+        )
+        self._finetuning = functools.partial(
+            Stage,
+            data=devices,
+            rate=np.asarray(learning.device_learning_rate),
+            key=jax.random.fold_in(key, 2),
+            width=width(course, fine_tuning=True),
+            weights=share,
+            local_steps=settings.local_steps,
+        )
         self.measure = jax.jit(self._measured)
 
     def _measured(self, weights: Any, data: Any) -> dict[str, Array]:
@@ -120,66 +136,39 @@ class Segments:
             (blocks, every) whether the weights were finite after each round.
         """
         run = self._finetune if leg.fine_tuning else self._pretrain
+        stage = self._finetuning if leg.fine_tuning else self._pretraining
         start, end = leg.start + first, leg.start + leg.rounds
-        return run(weights, self.data, self.keys[leg.fine_tuning], start, end, _batch(leg))
+        return run(weights, self.data, stage(batch=_batch(leg)), start, end)
 
     @functools.cached_property
     def _finetune(self) -> Callable[..., tuple[Any, Any]]:
-        def stage(weights: Any, data: Any, key: Array, batch: Array, **cut: Any) -> Any:
-            task = self._trained
-            tuned, seen = stages.finetune(
-                task.tuned_loss(weights),
-                task.tuned_of(weights),
-                data["devices"],
-                weights=data["device_weight"],
-                batch=batch,
-                width=self.widths[1],
-                rate=self.rates[1],
-                key=key,
-                local_steps=self.settings.local_steps,
-                strategy=self.settings.strategy,
-                chunk=self.settings.chunk,
-                **cut,
-            )
+        task, strategy = self._trained, self.settings.execution
+
+        def rounds(weights: Any, stage: Stage, span: Span) -> Any:
+            loss, tuned = task.tuned_loss(weights), task.tuned_of(weights)
+            tuned, seen = finetune(loss, tuned, stage, span, strategy=strategy, observe=all_finite)
             return task.with_tuned(weights, tuned), seen
 
-        return jax.jit(self._in_blocks(stage))
+        return jax.jit(self._in_blocks(rounds))
 
     @functools.cached_property
     def _pretrain(self) -> Callable[..., tuple[Any, Any]]:
-        def stage(weights: Any, data: Any, key: Array, batch: Array, **cut: Any) -> Any:
-            return stages.pretrain(
-                self._trained.loss,
-                weights,
-                data["server"],
-                batch=batch,
-                width=self.widths[0],
-                rate=self.rates[0],
-                key=key,
-                **cut,
-            )
+        def rounds(weights: Any, stage: Stage, span: Span) -> Any:
+            return pretrain(self._trained.loss, weights, stage, span, observe=all_finite)
 
-        return jax.jit(self._in_blocks(stage))
+        return jax.jit(self._in_blocks(rounds))
 
-    def _in_blocks(self, stage: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    def _in_blocks(self, rounds: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
         """A segment: blocks of rounds, each followed by a measurement."""
         every = self.settings.every
 
         def segment(
-            weights: Any, data: Any, key: Array, start: Array, rounds: Array, batch: Array
+            weights: Any, data: Any, stage: Stage, start: Array, end: Array
         ) -> tuple[Any, Any]:
             def block(weights: Any, number: Array) -> tuple[Any, Any]:
-                new, before = stage(
-                    weights,
-                    data,
-                    key,
-                    batch,
-                    start=start + number * every,
-                    rounds=rounds,
-                    length=every,
-                    observe=measuring.all_finite,
-                )
-                after = jnp.append(before[1:], measuring.all_finite(new))
+                span = Span(start=start + number * every, end=end, length=every)
+                new, before = rounds(weights, stage, span)
+                after = jnp.append(before[1:], all_finite(new))
                 return new, (self._measured(new, data), after)
 
             return jax.lax.scan(block, weights, jnp.arange(self.blocks))

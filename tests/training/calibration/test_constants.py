@@ -18,7 +18,7 @@ from jaxedge.training.calibration.path import Trial, path
 from jaxedge.training.calibration.points import Measured, Owners
 from jaxedge.training.data.datasets import Dataset
 from jaxedge.training.models.tasks import Task
-from jaxedge.training.rounds.stages import finetune, pretrain
+from jaxedge.training.rounds.stages import Span, Stage, finetune, pretrain
 from tests.short_runs import design
 
 RNG = np.random.default_rng(5)
@@ -246,29 +246,23 @@ def test_estimates_are_means_or_maxima_of_their_stage(measured, expected, worst)
 def test_the_path_is_that_of_both_stages(logistic, measured):
     learning = base(**SAME_RATES).learning
     key = jax.random.key(TRIAL.seed)
-    handed, _ = pretrain(
-        logistic_loss,
-        logistic.weights,
-        logistic.server_samples,
-        batch=5,
+    first = Stage(
+        data=logistic.server_samples,
+        batch=jnp.array([5]),
         width=5,
         rate=0.1,
-        rounds=21,
-        length=21,
         key=jax.random.fold_in(key, 1),
     )
-    end, _ = finetune(
-        logistic_loss,
-        handed,
-        logistic.device_samples,
+    handed, _ = pretrain(logistic_loss, logistic.weights, first, Span(end=21, length=21))
+    second = Stage(
+        data=logistic.device_samples,
         weights=jnp.asarray(learning.device_weight),
         batch=jnp.asarray([7, 8, 8]),  # all that the first device has
         width=8,
         rate=0.1,
-        rounds=9,
-        length=9,
         key=jax.random.fold_in(key, 2),
     )
+    end, _ = finetune(logistic_loss, handed, second, Span(end=9, length=9))
     *_, last = path(logistic, base(**SAME_RATES), TRIAL)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), last.weights, end)
     again = calibrate(logistic, base(**SAME_RATES), TRIAL)

@@ -15,7 +15,7 @@ from jaxedge.training.models.networks import (
     trainable,
     upload_bits,
 )
-from jaxedge.training.rounds.stages import pretrain
+from jaxedge.training.rounds.stages import Span, Stage, pretrain
 
 RNG = np.random.default_rng(8)
 
@@ -101,17 +101,14 @@ def test_only_adapters_are_trained_and_uploaded():
     assert upload_bits(adapters) == 32 * layers * per_layer
     assert upload_bits(adapters) < upload_bits(everything) / 5
     x = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
-    moved, _ = pretrain(
-        loss,
-        adapters,
-        pool(x, np.arange(4)),
-        batch=4,
+    stage = Stage(
+        data=pool(x, np.arange(4)),
+        batch=jnp.array([4]),
         width=4,
         rate=0.1,
-        rounds=2,
-        length=2,
         key=jax.random.key(0),
     )
+    moved, _ = pretrain(loss, adapters, stage, Span(end=2, length=2))
     assert jax.tree.structure(moved) == jax.tree.structure(adapters)
     before = jnp.mean(loss(adapters, jnp.asarray(x), jnp.arange(4)))
     assert jnp.mean(loss(moved, jnp.asarray(x), jnp.arange(4))) < before

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxedge.training.rounds.averaging import average
+from jaxedge.training.rounds.averaging import Epoch, average
+from jaxedge.training.rounds.strategies import Strategy
 from tests.training.rounds.test_stages import (
     RATE,
     SIZES,
@@ -29,12 +30,9 @@ def test_cohorts_are_averaged_by_their_samples_after_one_epoch_each(request, str
     found = average(
         softmax_loss,
         shared,
-        samples,
+        Epoch(data=samples, batch=3, most=9, rate=RATE),
         jnp.asarray(COHORTS),
-        batch=3,
-        most=9,
-        rate=RATE,
-        strategy=strategy,
+        Strategy(strategy),
     )
     for cohort in COHORTS:
         new = {name: np.zeros_like(w) for name, w in shared.items()}
@@ -55,10 +53,7 @@ def test_pooling_is_no_averaging(request):
         average(
             softmax_loss,
             shared,
-            samples,
+            Epoch(data=samples, batch=9, most=9, rate=RATE),
             jnp.asarray(COHORTS),
-            batch=9,
-            most=9,
-            rate=RATE,
-            strategy="pooled",
+            Strategy("pooled"),
         )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxedge.training.data.samples import Samples, pool
-from jaxedge.training.rounds.stages import finetune, mean_gradient, pretrain
+from jaxedge.training.rounds.stages import Span, Stage, finetune, mean_gradient, pretrain
+from jaxedge.training.rounds.strategies import SIDE_BY_SIDE
 
 RNG = np.random.default_rng(1)
 SIZES = np.array([5, 9, 2, 7])
@@ -63,18 +64,17 @@ def assert_close(one, other, tolerance=1e-12):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance), one, other)
 
 
-def run(begin, data, **changes):
+def stage_of(data, **changes):
+    """The devices' stage."""
+    usual = {"weights": jnp.asarray(SIZES / SIZES.sum()), "batch": jnp.asarray(BATCH)}
+    usual |= {"width": WIDTH, "rate": RATE, "key": jax.random.key(5)}
+    return Stage(data=data, **{**usual, **changes})
+
+
+def run(begin, data, *, start=0, end=7, length=7, strategy=SIDE_BY_SIDE, **changes):
     """Seven federated rounds."""
-    settings = {
-        "weights": jnp.asarray(SIZES / SIZES.sum()),
-        "batch": jnp.asarray(BATCH),
-        "width": WIDTH,
-        "rate": RATE,
-        "rounds": 7,
-        "length": 7,
-        "key": jax.random.key(5),
-    }
-    return finetune(softmax_loss, begin, data, **{**settings, **changes})[0]
+    span = Span(start=start, end=end, length=length)
+    return finetune(softmax_loss, begin, stage_of(data, **changes), span, strategy=strategy)[0]
 
 
 def test_full_batches_are_gradient_descent_on_all_the_data(start, data):
@@ -85,17 +85,14 @@ def test_full_batches_are_gradient_descent_on_all_the_data(start, data):
         gradient = plain_gradient(expected, np.asarray(data.x), np.asarray(data.y))
         expected = less(expected, gradient)
     assert_close(found, expected)
-    server, _ = pretrain(
-        softmax_loss,
-        start,
-        pool(data.x, data.y),
-        batch=SIZES.sum(),
+    alone = Stage(
+        data=pool(data.x, data.y),
+        batch=jnp.array([SIZES.sum()]),
         width=30,
         rate=RATE,
-        rounds=7,
-        length=7,
         key=jax.random.key(0),
     )
+    server, _ = pretrain(softmax_loss, start, alone, Span(end=7, length=7))
     assert_close(server, expected)
 
 
@@ -122,24 +119,18 @@ def test_uneven_batches_are_the_loop_written_plainly(start, data, local_steps):
 
 def test_rounds_may_be_cut_anywhere(start, data):
     whole = run(start, data)
-    part = run(start, data, rounds=4, length=4)
+    part = run(start, data, end=4, length=4)
     both = run(part, data, start=4, length=3)
     jax.tree.map(np.testing.assert_array_equal, both, whole)
-    jax.tree.map(np.testing.assert_array_equal, run(start, data, rounds=4), part)
+    jax.tree.map(np.testing.assert_array_equal, run(start, data, end=4), part)
 
 
 def test_what_a_round_sees_is_the_weights_before_it(start, data):
     _, seen = finetune(
         softmax_loss,
         start,
-        data,
-        weights=jnp.full(4, 0.25),
-        batch=jnp.ones(4, int),
-        width=1,
-        rate=RATE,
-        rounds=2,
-        length=3,
-        key=jax.random.key(0),
+        stage_of(data, batch=jnp.ones(4, int), width=1),
+        Span(end=2, length=3),
         observe=lambda weights: weights["b"],
     )
     np.testing.assert_array_equal(seen[0], start["b"])
@@ -150,9 +141,10 @@ def test_gradients_of_batches_are_unbiased_with_variance_over_the_batch(start, d
     """The two assumptions on sampling that the bounds make."""
     batch, repeats = 4, 20_000
     keys = jax.random.split(jax.random.key(2), repeats)
+    stage = stage_of(data, batch=jnp.full(4, batch), width=6)
 
     def one(key):
-        return mean_gradient(softmax_loss, start, data, 1, jnp.asarray(batch), 6, key)["w"]
+        return mean_gradient(softmax_loss, start, stage, 1, key)["w"]
 
     gradients = np.asarray(jax.jit(jax.vmap(one))(keys))
     x, y = own(data, 1)

@@ -14,26 +14,17 @@ import numpy as np
 import pytest
 
 from jaxedge.training.models.tasks import load_task
-from jaxedge.training.rounds.stages import finetune
-from jaxedge.training.rounds.strategies import STRATEGIES, check_strategy, weighted_sum
+from jaxedge.training.rounds.strategies import STRATEGIES, Strategy, weighted_sum
 from jaxedge.training.runs import strategy_choice
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.segments import Settings
 from jaxedge.training.runs.strategy_choice import choose_strategy
 from tests.short_runs import DEVICES, SPEC, design, scenario
-from tests.training.rounds.test_stages import (
-    BATCH,
-    RATE,
-    SIZES,
-    data,
-    plain_rounds,
-    softmax_loss,
-    start,
-)
+from tests.training.rounds.test_stages import data, plain_rounds, start
+from tests.training.rounds.test_stages import run as run_stage
 
 assert data and start  # fixtures
 
-WIDTH = 10
 OPEN = Settings(strategy="auto", convolution="auto")
 
 
@@ -43,42 +34,31 @@ def test_every_strategy_is_the_plain_loop(request, strategy, local_steps):
     """Unequal batches, masked; three devices side by side do not divide four."""
     begin, samples = request.getfixturevalue("start"), request.getfixturevalue("data")
 
-    def run():
-        return finetune(
-            softmax_loss,
-            begin,
-            samples,
-            weights=jnp.asarray(SIZES / SIZES.sum()),
-            batch=jnp.asarray(BATCH),
-            width=WIDTH,
-            rate=RATE,
-            rounds=2,
-            length=2,
-            key=jax.random.key(5),
-            local_steps=local_steps,
-            strategy=strategy,
-            chunk=3,
-        )[0]
+    def compute():
+        how = {"strategy": Strategy(strategy, chunk=3), "local_steps": local_steps}
+        return run_stage(begin, samples, end=2, length=2, **how)
 
     if strategy == "pooled" and local_steps > 1:
         with pytest.raises(ValueError, match="'pooled' with local_steps = 3"):
-            run()
+            compute()
         return
     expected = plain_rounds(begin, samples, local_steps, 2)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), run(), expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), compute(), expected
+    )
 
 
 def test_devices_are_split_over_the_processors_that_jax_sees():
     """Five devices on two processors, in a process of its own; sharded really uses both."""
     script = """
     import jax, jax.numpy as jnp, numpy as np
-    from jaxedge.training.rounds.averaging import average
-    from jaxedge.training.rounds.stages import Samples
-    from jaxedge.training.rounds.strategies import on_all_processors, weighted_sum
+    from jaxedge.training.rounds.averaging import Epoch, average
+    from jaxedge.training.data.samples import Samples
+    from jaxedge.training.rounds.strategies import Strategy, on_all_processors, weighted_sum
     assert jax.device_count() == 2
     w, x, shared = jnp.arange(1.0, 6), jnp.arange(10.0).reshape(5, 2), jnp.ones(2)
     def run(strategy, shared):
-        return weighted_sum(lambda e: jnp.sin(e + shared), x, w, strategy=strategy)
+        return weighted_sum(lambda e: jnp.sin(e + shared), x, w, Strategy(strategy))
     one = jax.jit(lambda s: run("vmap", s))(shared)
     two = jax.jit(lambda s: run("sharded", s))(shared)
     np.testing.assert_allclose(one, two, rtol=1e-6)
@@ -93,12 +73,13 @@ def test_devices_are_split_over_the_processors_that_jax_sees():
         return (jnp.tanh(x @ w) - y) ** 2
     @jax.jit
     def once(w, data, cohorts):
-        return average(loss, w, data, cohorts, batch=2, most=6, rate=0.5, strategy="sharded")
+        epoch = Epoch(data=data, batch=2, most=6, rate=0.5)
+        return average(loss, w, epoch, cohorts, Strategy("sharded"))
     cohorts = jnp.array([[0, 1, 2], [2, 2, 0]])
     one, two = once(shared, data, cohorts), once(*on_all_processors((shared, data, cohorts)))
     np.testing.assert_array_equal(one, two)
     assert len(two.sharding.device_set) == 2
-    scanned = average(loss, shared, data, cohorts, batch=2, most=6, rate=0.5)
+    scanned = average(loss, shared, Epoch(data=data, batch=2, most=6, rate=0.5), cohorts)
     np.testing.assert_allclose(two, scanned, rtol=1e-6)
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
@@ -114,18 +95,18 @@ def test_devices_are_split_over_the_processors_that_jax_sees():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (("vmop", 4, 1), "strategy = 'vmop': must be one of vmap, scan"),
-        (("chunked", 0, 1), "chunk = 0 devices: must be a whole number >= 1"),
+        (("vmop", 4), "strategy = 'vmop': must be one of vmap, scan"),
+        (("chunked", 0), "chunk = 0 devices: must be a whole number >= 1"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(asked, said):
     with pytest.raises(ValueError, match=said):
-        check_strategy(*asked)
+        Strategy(*asked)
 
 
 def test_pooling_is_no_sum_over_devices():
     with pytest.raises(ValueError, match="sums no terms of devices"):
-        weighted_sum(lambda e: e, jnp.ones(2), jnp.ones(2), strategy="pooled")
+        weighted_sum(lambda e: e, jnp.ones(2), jnp.ones(2), Strategy("pooled"))
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +188,7 @@ def test_short_runs_are_not_worth_a_trial(run, trials):
 @pytest.mark.usefixtures("cache")
 def test_a_real_trial_times_candidates_until_its_time_is_over(run, monkeypatch):
     candidates = [("pooled", "direct"), ("scan", "direct"), ("vmap", "direct")]
+    monkeypatch.setattr(strategy_choice, "_SECONDS", np.inf)  # a busy machine is slow
     measured = strategy_choice._trial(*run, Settings(), candidates[:2])
     assert list(measured) == candidates[:2] and min(measured.values()) > 0
     monkeypatch.setattr(strategy_choice, "_SECONDS", 0)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxedge.training.data.samples import draw
 from jaxedge.training.models.tasks import load_task
-from jaxedge.training.rounds import stages
 from jaxedge.training.rounds.many_rounds import advance
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.many import train_many
@@ -129,8 +129,8 @@ def test_a_run_that_diverges_does_not_touch_the_next_in_its_lane(task):
 
 def test_draws_of_a_batch_do_not_depend_on_the_width(task):
     key = jax.random.key(0)
-    narrow, _ = stages.draw(task.device_samples, 1, 4, 4, key)
-    wide, chosen = stages.draw(task.device_samples, 1, 4, 48, key)
+    narrow, _ = draw(task.device_samples, 1, 4, 4, key)
+    wide, chosen = draw(task.device_samples, 1, 4, 48, key)
     np.testing.assert_array_equal(wide[:4], narrow)
     assert chosen.sum() == 4
 

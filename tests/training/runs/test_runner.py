@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxedge.training.models.tasks import load_task
-from jaxedge.training.rounds import measuring, stages
+from jaxedge.training.rounds import measuring
+from jaxedge.training.rounds.stages import Span, Stage, finetune, pretrain
 from jaxedge.training.runs import checkpoints
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.runner import Diverged, train
@@ -47,32 +48,24 @@ def same(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_a_run_is_both_stages_one_after_the_other(task, whole):
-    """Called directly, without segments."""
-    keys = [jax.random.fold_in(jax.random.key(SETTINGS.seed), i) for i in (1, 2)]
-    weights, _ = stages.pretrain(
-        task.loss,
-        task.weights,
-        task.server_samples,
-        batch=8,
-        width=8,
-        rate=0.1,
-        rounds=25,
-        length=25,
-        key=keys[0],
-    )
-    weights, _ = stages.finetune(
-        task.loss,
-        weights,
-        task.device_samples,
+def devices_of(task):
+    """The second stage of the design."""
+    return Stage(
+        data=task.device_samples,
         weights=jnp.full(DEVICES, 1 / DEVICES),
         batch=jnp.array([3, 1, 4]),
         width=4,
         rate=0.1,
-        rounds=35,
-        length=35,
-        key=keys[1],
+        key=jax.random.fold_in(jax.random.key(SETTINGS.seed), 2),
     )
+
+
+def test_a_run_is_both_stages_one_after_the_other(task, whole):
+    """Called directly, without segments."""
+    key = jax.random.fold_in(jax.random.key(SETTINGS.seed), 1)
+    server = Stage(data=task.server_samples, batch=jnp.array([8]), width=8, rate=0.1, key=key)
+    weights, _ = pretrain(task.loss, task.weights, server, Span(end=25, length=25))
+    weights, _ = finetune(task.loss, weights, devices_of(task), Span(end=35, length=35))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), whole[0].weights, weights
     )
@@ -175,18 +168,9 @@ def test_divergence_stops_the_run_and_says_which_round(task):
     x = task.devices.x.copy()
     x[task.offsets[1] : task.offsets[1] + 20] = np.inf
     broken = dataclasses.replace(task, devices=dataclasses.replace(task.devices, x=x))
-    _, finite = stages.finetune(
-        task.loss,
-        task.weights,
-        broken.device_samples,
-        weights=jnp.full(DEVICES, 1 / DEVICES),
-        batch=jnp.array([3, 1, 4]),
-        width=4,
-        rate=0.1,
-        rounds=35,
-        length=36,
-        key=jax.random.fold_in(jax.random.key(SETTINGS.seed), 2),
-        observe=measuring.all_finite,
+    span = Span(end=35, length=36)
+    _, finite = finetune(
+        task.loss, task.weights, devices_of(broken), span, observe=measuring.all_finite
     )
     number = 25 + int(np.argmin(finite))
     assert not finite.all()
@@ -210,17 +194,11 @@ def test_what_the_devices_do_not_train_stays(task):
     (before,), (after,) = some.tuned_of(task.weights), some.tuned_of(found)
     assert not np.array_equal(before, after)
     same(some.with_tuned(found, [before]), task.weights)
-    expected, _ = stages.finetune(
+    expected, _ = finetune(
         lambda bias, x, y: task.loss(some.with_tuned(task.weights, [bias]), x, y),
         before,
-        task.device_samples,
-        weights=jnp.full(DEVICES, 1 / DEVICES),
-        batch=jnp.array([3, 1, 4]),
-        width=4,
-        rate=0.1,
-        rounds=35,
-        length=35,
-        key=jax.random.fold_in(jax.random.key(SETTINGS.seed), 2),
+        devices_of(task),
+        Span(end=35, length=35),
     )
     np.testing.assert_allclose(after, expected, atol=1e-6)
 
