@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.machine.trees import select
 from jaxedge.scenario.scenario import Learning
 from jaxedge.training.data.samples import Loss, Samples, draw
 from jaxedge.training.models.tasks import Task
@@ -26,7 +27,7 @@ from jaxedge.training.rounds import measuring
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
+class Static:
     """All that the compiled program depends on besides the shapes of its arguments."""
 
     loss: Loss
@@ -41,7 +42,7 @@ class Program:
     """Rounds of a block."""
 
     @classmethod
-    def of(cls, task: Task, **sizes: int) -> Program:
+    def of(cls, task: Task, **sizes: int) -> Static:
         """The program of a task; sizes are ``samples``, ``width`` and ``every``."""
         all_leaves = (True,) * len(jax.tree.leaves(task.weights))
         tuned = all_leaves if task.tuned is None else task.tuned
@@ -89,29 +90,27 @@ class Block:
     start: Array
     """() the first round within the stage."""
     rounds: Array
-    """() at most `Program.every`; 0 of a lane without work."""
+    """() at most `Static.every`; 0 of a lane without work."""
     batch: Array
     """(1 + K,) of the server and the devices, at least 1."""
     fresh: Array
     """() bool: the run begins here."""
 
 
-def measure(program: Program, weights: Any, shared: Shared) -> dict[str, Array]:
+def measure(static: Static, weights: Any, shared: Shared) -> dict[str, Array]:
     """() test ``loss`` and ``accuracy``, ``training_loss`` F of the devices and ``|grad F|^2``."""
-    found = measuring.loss_and_accuracy(program.loss, program.outputs, weights, *shared.test)
+    found = measuring.loss_and_accuracy(static.loss, static.outputs, weights, *shared.test)
     own, gradient = measuring.task_loss_and_gradient(
-        program.loss, weights, shared.devices, shared.device_weight
+        static.loss, weights, shared.devices, shared.device_weight
     )
     norm = measuring.squared_norm(gradient)
     return {**found, "training_loss": own, "gradient_norm_squared": norm}
 
 
-measured = jax.jit(measure, static_argnums=0)
+measure_alone = jax.jit(measure, static_argnums=0)
 
 
-def _drawn(
-    program: Program, shared: Shared, key: Array, block: Block
-) -> tuple[Array, Array, Array]:
+def _drawn(static: Static, shared: Shared, key: Array, block: Block) -> tuple[Array, Array, Array]:
     """(samples,) inputs and labels of one round, and their shares a_j, 0 of those left over."""
     server, devices, weight, batch = (
         shared.server,
@@ -120,16 +119,16 @@ def _drawn(
         block.batch,
     )
     count = len(weight)
-    one, chosen = draw(server, 0, batch[0], program.samples, key)
+    one, chosen = draw(server, 0, batch[0], static.samples, key)
     keys = jax.vmap(lambda k: jax.random.fold_in(k, 0))(jax.random.split(key, count))
-    each, _ = jax.vmap(lambda owner, size, own: draw(devices, owner, size, program.width, own))(
+    each, _ = jax.vmap(lambda owner, size, own: draw(devices, owner, size, static.width, own))(
         jnp.arange(count), batch[1:], keys
     )
     # The devices' samples one after the other, without the room between them.
-    ends, place = jnp.cumsum(batch[1:]), jnp.arange(program.samples)
+    ends, place = jnp.cumsum(batch[1:]), jnp.arange(static.samples)
     owner = jnp.minimum(jnp.searchsorted(ends, place, side="right"), count - 1)
     own_batch = batch[1 + owner]
-    many = each[owner, jnp.clip(place - ends[owner] + own_batch, 0, program.width - 1)]
+    many = each[owner, jnp.clip(place - ends[owner] + own_batch, 0, static.width - 1)]
     share = jnp.where(
         block.fine,
         jnp.where(place < ends[-1], weight[owner] / own_batch, 0),
@@ -140,11 +139,11 @@ def _drawn(
 
 
 @partial(jax.jit, static_argnums=0)
-def advance(program: Program, shared: Shared, lanes: Any, blocks: Block) -> tuple[Any, Any]:
+def advance(static: Static, shared: Shared, lanes: Any, blocks: Block) -> tuple[Any, Any]:
     """Some blocks of all lanes, each followed by a measurement.
 
     Args:
-        program: static.
+        static: what it is compiled for.
         shared: of all runs.
         lanes: weights with a leading axis (lanes,).
         blocks: with leading axes (blocks, lanes).
@@ -155,10 +154,10 @@ def advance(program: Program, shared: Shared, lanes: Any, blocks: Block) -> tupl
 
     def step(weights: Any, number: Array, block: Block) -> Any:
         key = jax.random.fold_in(block.key, block.start + number)
-        x, y, share = _drawn(program, shared, key, block)
+        x, y, share = _drawn(static, shared, key, block)
 
         def weighted(w: Any) -> Array:
-            losses = program.loss(w, x, y)
+            losses = static.loss(w, x, y)
             return jnp.sum(share.astype(losses.dtype) * losses)
 
         rate = shared.rates[block.fine.astype(int)]
@@ -167,17 +166,15 @@ def advance(program: Program, shared: Shared, lanes: Any, blocks: Block) -> tupl
         gradients = jax.tree.leaves(jax.grad(weighted)(weights))
         moved = [
             jnp.where(runs if tuned else runs & ~block.fine, w - rate.astype(w.dtype) * g, w)
-            for w, g, tuned in zip(leaves, gradients, program.tuned, strict=True)
+            for w, g, tuned in zip(leaves, gradients, static.tuned, strict=True)
         ]
         return jax.tree.unflatten(structure, moved)
 
     def one(weights: Any, block: Block) -> tuple[Any, Any]:
-        begun = jax.tree.map(
-            lambda start, w: jnp.where(block.fresh, start, w), shared.start, weights
-        )
+        begun = select(block.fresh, shared.start, weights)
         end, _ = jax.lax.scan(
-            lambda w, number: (step(w, number, block), None), begun, jnp.arange(program.every)
+            lambda w, number: (step(w, number, block), None), begun, jnp.arange(static.every)
         )
-        return end, measure(program, end, shared)
+        return end, measure(static, end, shared)
 
     return jax.lax.scan(jax.vmap(one), lanes, blocks)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.machine.trees import select
 from jaxedge.training.data.samples import Loss, Samples, draw
 from jaxedge.training.rounds.strategies import SIDE_BY_SIDE, Strategy, weighted_sum
 
@@ -102,8 +103,7 @@ def _scan(
 
     def advance(weights: Params, number: Array) -> tuple[Params, Any]:
         seen, new = observe(weights), step(weights, number)
-        kept = jax.tree.map(lambda a, b: jnp.where(number < span.end, a, b), new, weights)
-        return kept, seen
+        return select(number < span.end, new, weights), seen
 
     return jax.lax.scan(advance, params, jnp.arange(span.length) + span.start)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxedge.machine.trees import concatenate
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system import channel, delay, energy
 from jaxedge.system.allocation import Allocation
@@ -64,8 +65,7 @@ class Ledger:
     @staticmethod
     def joined(parts: Sequence[Ledger]) -> Ledger:
         """The rounds of several ledgers, one after the other."""
-        whole: Ledger = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-        return whole
+        return concatenate(parts)
 
     def affordable(self, energy_budget: float, delay_budget: float) -> int:
         """How many of the rounds both budgets pay for: the guard stops before the next one.

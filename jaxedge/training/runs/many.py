@@ -24,10 +24,10 @@ from jaxedge.system.allocation import Allocation
 from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.many_rounds import (
     Block,
-    Program,
     Shared,
+    Static,
     advance,
-    measured,
+    measure_alone,
     shared_of,
 )
 from jaxedge.words.choices import check_whole
@@ -124,14 +124,14 @@ def train_many(
         for seed in seeds
     ]
     shared = shared_of(task, scenario.learning)
-    narrow = Program.of(task, samples=1, width=1, every=every)
-    start = jax.device_get(measured(narrow, task.weights, shared))
+    narrow = Static.of(task, samples=1, width=1, every=every)
+    start = jax.device_get(measure_alone(narrow, task.weights, shared))
     rows: list[list[tuple[int, bool, Any]]] = [[(0, False, start)] for _ in runs]
     total, done = sum(run.count(every) for run in runs), 0
     for samples, group in sorted(_groups(runs).items()):
         width = _padded(max(int(runs[i].batch[1:].max()) for i in group))
-        program = Program.of(task, samples=samples, width=width, every=every)
-        for i, fine, end, found in _trained(program, shared, runs, group, lanes):
+        static = Static.of(task, samples=samples, width=width, every=every)
+        for i, fine, end, found in _trained(static, shared, runs, group, lanes):
             rows[i].append((end + fine * runs[i].rounds[0], fine, found))
             done += 1
             if progress is not None:
@@ -177,10 +177,10 @@ def _groups(runs: list[_Run]) -> dict[int, list[int]]:
 
 
 def _trained(
-    program: Program, shared: Shared, runs: list[_Run], group: list[int], lanes: int
+    static: Static, shared: Shared, runs: list[_Run], group: list[int], lanes: int
 ) -> Iterator[tuple[int, bool, int, Any]]:
     """Run, stage, last round and measurement of every block of a group, as they are computed."""
-    queues = _queues(program.every, runs, group, lanes)
+    queues = _queues(static.every, runs, group, lanes)
     every_seed = sorted({runs[i].seed for i in group})
     keys = _keys(every_seed)
     row_of = {seed: row for row, seed in enumerate(every_seed)}
@@ -192,7 +192,7 @@ def _trained(
             for n in range(first, first + _BLOCKS)
         ]
         weights, found = advance(
-            program, shared, weights, _blocks(cut, runs, group[0], keys, row_of)
+            static, shared, weights, _blocks(cut, runs, group[0], keys, row_of)
         )
         if waiting is not None:
             yield from _read(*waiting)
