@@ -38,6 +38,32 @@ def pytest_unconfigure():
         shutil.rmtree(_OF_THIS_RUN, ignore_errors=True)
 
 
+COMPILING = (
+    "custom",
+    "integers",
+    "methods",
+    "outer",
+    "planning",
+    "relaxation",
+    "sensitivity",
+    "study",
+    "training/calibration",
+    "training/models",
+    "training/rounds",
+    "training/runs",
+)
+"""Folders whose tests spend their time on XLA, which knows nothing of Python's version."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests of compiling folders, but those that stand for their program's others."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parent.as_posix()
+        if folder.startswith(COMPILING) and not item.get_closest_marker("every_python"):
+            item.add_marker("compiles")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _room_for_programs():
     """Linux gives a process 65,530 mappings, a few for each compiled program; then LLVM crashes."""

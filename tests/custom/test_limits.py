@@ -142,6 +142,7 @@ def test_documented_examples_agree_with_scipy(docs, name, slacks):
     assert float(violation(scenario, answer.allocation)) <= 1e-9
 
 
+@pytest.mark.every_python
 def test_an_own_bound_agrees_with_scipy(docs):
     scenario, answer = docs["scenario"], docs["dear"]
     task = scenario.learning

@@ -294,6 +294,7 @@ def test_bounds_are_in_order(devices, tightness):
     assert np.all(whole.lower_bound <= whole.design.value)
 
 
+@pytest.mark.every_python
 def test_loose_budgets_leave_small_gaps():
     whole = solved(4, 0.0)[1]
     gap = whole.design.value / whole.lower_bound - 1

@@ -58,6 +58,7 @@ def _dense(corner, spread, border, blocks):
     return dense
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize(
     ("count", "block", "shared", "seen", "rows"),
     [(1, 1, 1, 1, 1), (2, 3, 4, 2, 1), (7, 3, 5, 2, 2), (40, 5, 3, 3, 0)],

@@ -183,6 +183,7 @@ def test_pretraining_that_does_not_pay_is_as_short_as_allowed(name, expected):
     assert search(_cases()[name], integer=True).pretraining_rounds[0] == expected
 
 
+@pytest.mark.every_python
 def test_whole_rounds_lose_little_and_are_settled_to_the_integer():
     scenario = presets.get("default")
     real, whole = (search(scenario, integer=integer) for integer in (False, True))

@@ -77,6 +77,7 @@ def test_an_infeasible_scenario_names_what_would_do():
     assert short.status is Status.INFEASIBLE
 
 
+@pytest.mark.every_python
 def test_schemes_are_no_better_than_the_joint_design():
     answer = plan(presets.get("small"), relaxed=True, schemes=True)
     assert len(answer.schemes) == 7
@@ -92,6 +93,7 @@ def test_bad_options_are_named():
         plan(presets.get("small"), gap=-1.0)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("solver", OTHERS[:2])  # test_convex_approximation has the slow one
 def test_other_solvers_reach_the_same_optimum_under_the_same_judge(solver):
     scenario = presets.get("small")

@@ -39,6 +39,7 @@ def within(ends):
     return plan_within(*ends, draws=DRAWS, seed=1)
 
 
+@pytest.mark.every_python
 def test_the_ends_enclose_the_draws(within):
     low, central, high, *drawn = within.answers.bound
     assert low < central < high

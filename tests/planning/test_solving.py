@@ -32,6 +32,7 @@ def answers(scenarios):
     return jaxedge.solve(scenarios)
 
 
+@pytest.mark.every_python
 def test_a_batch_is_certified_element_by_element(scenarios, answers):
     assert np.all(answers.status == OPTIMAL) and np.all(answers.gap <= 1e-6)
     alone = jaxedge.solve(jax.tree.map(lambda x: x[:1], scenarios))

@@ -63,6 +63,7 @@ def test_newton_and_bisection_reach_the_same_dual_value(tightness):
         np.testing.assert_allclose(*pair, rtol=0.02, atol=1e-6)
 
 
+@pytest.mark.every_python
 def test_fast_and_careful_steps_reach_the_same_dual_value():
     fast, careful = (decomposed(programs(), *how) for how in (FAST, CAREFUL))
     np.testing.assert_allclose(fast.lower_bound, careful.lower_bound, rtol=1e-7)

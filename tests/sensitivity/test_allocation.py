@@ -45,6 +45,7 @@ def slopes(scenarios):
     return direction, weights, *_slopes(scenarios, direction, weights)
 
 
+@pytest.mark.every_python
 def test_the_design_is_that_of_the_planner(scenarios, slopes):
     answers = answer_batch(scenarios, relaxed=True, gap=1e-9)
     for ours, theirs in zip(

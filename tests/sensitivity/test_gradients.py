@@ -81,6 +81,7 @@ def test_elasticities_obey_the_change_of_units(batch, exponents):
     np.testing.assert_allclose(total, scales_the_bound, atol=1e-7)
 
 
+@pytest.mark.every_python
 def test_budgets_have_their_shadow_prices_and_slack_limits_none(batch):
     scenarios, relaxed, _, gradients = batch
     prices = shadow_prices(in_chunks(programs_of_each, scenarios), relaxed)

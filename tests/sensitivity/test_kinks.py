@@ -44,6 +44,7 @@ def _design(scenario):
     return allocation_of(scenario, program, design)
 
 
+@pytest.mark.every_python
 def test_a_smooth_place_has_no_kink(scenario):
     sides = both_sides(scenario, paths=["energy_budget", "devices.max_clock"])
     assert [(s.path, s.device) for s in sides] == [

@@ -40,6 +40,7 @@ def test_the_largest_eigenvalue_is_found(name):
     assert residual == pytest.approx(found.residual, abs=1e-9)
 
 
+@pytest.mark.every_python
 def test_it_stops_as_soon_as_the_residual_is_small():
     matrix, _ = symmetric(np.linspace(0, 1, 200) ** 8)
     start = jnp.asarray(RNG.normal(size=200))

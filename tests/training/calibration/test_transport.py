@@ -70,6 +70,7 @@ def test_shifted_data_lie_farther_apart_than_chance_puts_them(digits):
     assert again.value == pytest.approx(again.by_chance, rel=0.15)
 
 
+@pytest.mark.every_python
 def test_a_shift_of_all_samples_is_its_length(digits):
     """W1 of x and x + c is |c| by the dual's linear potential, whatever labels may stay."""
     x = digits.devices.x[:64]

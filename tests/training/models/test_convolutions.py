@@ -65,6 +65,7 @@ def primitives(function, *args):
     return str(jax.make_jaxpr(function)(*args))
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("name", ["lenet5", "vit"])
 def test_models_compute_their_convolutions_as_told(name):
     with jax.numpy_rank_promotion("allow"):

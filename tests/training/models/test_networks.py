@@ -42,6 +42,7 @@ def test_parameters_are_as_many_as_published(name, shape, count):
     assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(weights)) == count
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_gives_a_logit_for_each_class(name):
     x = jnp.zeros((2, 8, 8, 1), "float32")

@@ -111,6 +111,7 @@ def plain_rounds(begin, samples, local_steps, rounds):
     return begin
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("local_steps", [1, 3])
 def test_uneven_batches_are_the_loop_written_plainly(start, data, local_steps):
     found = run(start, data, local_steps=local_steps)

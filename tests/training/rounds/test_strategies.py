@@ -28,6 +28,7 @@ assert data and start  # fixtures
 OPEN = Settings(strategy="auto", convolution="auto")
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("local_steps", [1, 3])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_is_the_plain_loop(request, strategy, local_steps):

@@ -60,6 +60,7 @@ def devices_of(task):
     )
 
 
+@pytest.mark.every_python
 def test_a_run_is_both_stages_one_after_the_other(task, whole):
     """Called directly, without segments."""
     key = jax.random.fold_in(jax.random.key(SETTINGS.seed), 1)
