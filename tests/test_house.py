@@ -51,7 +51,12 @@ HEAVY = {
     "flax": {"training.models.networks"},
     "sklearn": {"training.data.data_files"},
     "h5py": {"training.data.data_files"},
-    "scipy": {"training.data.shifts", "sensitivity.measures", "sensitivity.ranges"},
+    "scipy": {
+        "training.data.shifts",
+        "training.calibration.decay_fit",
+        "sensitivity.measures",
+        "sensitivity.ranges",
+    },
     "SALib": {"sensitivity.measures"},
     "optax": {"methods.directions"},
     "orbax": {"training.runs.checkpoints"},

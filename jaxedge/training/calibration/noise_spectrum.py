@@ -100,10 +100,12 @@ class NoiseMeter:
             return jax.tree.map(lambda *both: jnp.stack(both), *found)
 
         self._nodes = jax.jit(nodes)
-        self._key = jax.random.fold_in(jax.random.key(seed), 4)
+        self._key, self._count = jax.random.fold_in(jax.random.key(seed), 4), 0
 
     def __call__(self, weights: Any, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Variances c0_j and the devices' c_j along the modes near each curvature of a grid.
+
+        Signs are drawn anew at every call.
 
         The devices' are those of sum_k w_k^2 Sigma_k / sum_k w_k^2.
 
@@ -114,7 +116,9 @@ class NoiseMeter:
         Returns:
             Two arrays (J,).
         """
-        matrices, sizes = jax.device_get(self._nodes(weights, self._key))
+        key = jax.random.fold_in(self._key, self._count)
+        self._count += 1
+        matrices, sizes = jax.device_get(self._nodes(weights, key))
         found = [_binned(*each, grid) for each in zip(matrices, sizes, strict=True)]
         return found[0], found[1]
 

@@ -113,11 +113,11 @@ class Pilot:
     delay: float
     """s likewise."""
 
-    @property
-    def longest(self) -> int:
-        """Most rounds that lie behind any of its measurements, both stages together."""
-        ends = [leg.pretraining_rounds[-1] + leg.finetuning_rounds[-1] for leg in self.legs]
-        return int(max(ends))
+    def longest(self, server_rate: float, device_rate: float) -> float:
+        """Most rounds behind any of its measurements, counted at the devices' rate."""
+        ratio = server_rate / device_rate
+        ends = [ratio * leg.pretraining_rounds[-1] + leg.finetuning_rounds[-1] for leg in self.legs]
+        return float(max(ends))
 
 
 class PilotRefused(ValueError):

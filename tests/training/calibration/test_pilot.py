@@ -49,7 +49,8 @@ def test_legs_have_the_rounds_and_batches_of_the_plan(pilot):
     assert ends == [(48, 0), (48, 0), (48, 16), (12, 16), (0, 48), (0, 16)]
     assert [leg.server_batch for leg in pilot.legs[:4]] == [6, 2, 6, 6]
     assert [leg.device_batch.tolist() for leg in pilot.legs[2:]] == [[4] * 3] * 3 + [[1] * 3]
-    assert pilot.longest == 64
+    assert pilot.longest(0.05, 0.1) == pytest.approx(48)
+    assert pilot.longest(0.2, 0.1) == pytest.approx(112)
     for leg in pilot.legs:
         counted = leg.pretraining_rounds + leg.finetuning_rounds
         assert (np.diff(counted) >= 1).all()
