@@ -34,14 +34,11 @@ def sweep(**changes):
     """12 energies by 300 random channels, in blocks of 32."""
     options = {"outputs": ("bound", "status", "device_power"), "relaxed": True, "block": 32}
     reduce = changes.pop("reduce", False)
-    return sweeps.Sweep(
-        scenario=presets.get("small"),
-        axes=[
-            sweeps.logspace("energy_budget", 10.0, 1000.0, 12),
-            sweeps.channels(300, "rayleigh", reduce=reduce),
-        ],
-        **{**options, **changes},
-    )
+    axes = [
+        sweeps.logspace("energy_budget", 10.0, 1000.0, 12),
+        sweeps.channels(300, "rayleigh", reduce=reduce),
+    ]
+    return sweeps.Sweep(**{"scenario": presets.get("small"), "axes": axes, **options, **changes})
 
 
 def dask_setup(worker):

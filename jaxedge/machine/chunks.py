@@ -69,7 +69,7 @@ def in_chunks(fn: Callable[..., _Tree], *batches: Any) -> _Tree:
     batches = jax.tree.map(np.asarray, batches)
     size = len(jax.tree.leaves(batches)[0])
     spans = _chunks(size, _width(batches))
-    devices = jax.device_count()
+    devices = _devices()
     whole: list[_Tree] = []
 
     def apply(span: tuple[int, int]) -> _Tree:
@@ -101,21 +101,45 @@ def cores() -> int:
 
 
 def _side_by_side(work: Callable[[Any], None], items: list[Any]) -> None:
-    """Work on the items in as many threads as there are cores, each with this thread's settings."""
-    double = double_precision()
-
-    def set_up(item: Any) -> None:
-        with jax.enable_x64(double):
-            work(item)
-
-    threads = min(len(items), cores() if jax.device_count() == 1 else 1)
+    """Work on the items, on one CPU in as many threads as there are cores."""
+    alone = _platform() == "cpu" and _devices() == 1
+    threads = min(len(items), cores() if alone else 1)
     if threads < 2:
         for item in items:
             work(item)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(set_up, items):
+        for _ in pool.map(with_settings(work), items):
             pass
+
+
+def with_settings(work: Callable[..., _Tree]) -> Callable[..., _Tree]:
+    """The function with this thread's precision and device, for other threads to call."""
+    double, device = double_precision(), _default_device()
+
+    def run(*args: Any) -> _Tree:
+        with jax.enable_x64(double), jax.default_device(device):
+            return work(*args)
+
+    return run
+
+
+def _default_device() -> Any:
+    """The device or platform that was chosen in this thread, or None."""
+    return jax.config.jax_default_device  # type: ignore[attr-defined]
+
+
+def _platform() -> str:
+    """Of the device that this thread computes on."""
+    device = _default_device()
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else str(device.platform)
+
+
+def _devices() -> int:
+    """Devices to share a batch: one where it was chosen."""
+    return jax.device_count() if _default_device() is None else 1
 
 
 def _padded(batches: _Tree, start: int, length: int) -> _Tree:
@@ -141,8 +165,8 @@ def _width(batches: Any) -> int:
 
 def _large(width: int) -> int:
     """Elements of a large chunk: a power of two."""
-    devices = jax.device_count()
-    host = jax.default_backend() == "cpu"
+    devices = _devices()
+    host = _platform() == "cpu"
     cells, most = (_CELLS, _MOST) if host else (_CELLS_ELSEWHERE, _MOST_ELSEWHERE)
     fitting = min(max(cells // max(width, 1), _LEAST), most)
     return devices * (1 << (fitting.bit_length() - 1))

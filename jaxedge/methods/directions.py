@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxedge.methods.quasi_newton import Pairs, learned_diagonal, newton_step, no_pairs, remember
+from jaxedge.words.choices import choice
 
 
 class Direction(NamedTuple):
@@ -105,11 +105,7 @@ def direction_named(name: str) -> Direction:
     Raises:
         ValueError: naming the nearest, where there is none of that name.
     """
-    if name not in NAMES:
-        near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"direction is {name!r}, but must be one of {', '.join(NAMES)}{hint}")
-    if name == "quasi-newton":
+    if choice("direction", name, NAMES) == "quasi-newton":
         return Direction(no_pairs, _propose_newton, _full)
     if name == "gradient":
         return Direction(lambda x: None, _propose_steepest, _longer)

@@ -23,7 +23,7 @@ from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.relaxation.feasibility import with_least_energy
 from jaxedge.relaxation.judge import Relaxed
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 _MOST_ROUNDS = 1024
 """Most M that are looked at one by one."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.integers import boxes, local_search
-from jaxedge.machine.chunks import chunk_lengths, cores
+from jaxedge.machine.chunks import chunk_lengths, cores, with_settings
 from jaxedge.planning.judging import assess, assess_naive
 from jaxedge.planning.question import Asked
 from jaxedge.planning.two_stage_rows import scheme_programs
@@ -63,14 +63,10 @@ def _compile(
         programs_of = scheme_programs if schemes else programs_of_each
         jobs.insert(0, lambda: programs_of(scenarios(length)))
     with ThreadPoolExecutor(min(len(jobs), cores())) as pool:
-        for done in [pool.submit(_in_double_precision, job) for job in jobs]:
+        with jax.enable_x64(True):
+            started = [pool.submit(with_settings(job)) for job in jobs]
+        for done in started:
             done.result()
-
-
-def _in_double_precision(job: Job) -> None:
-    # The setting belongs to a thread.
-    with jax.enable_x64(True):
-        job()
 
 
 def _jobs(

@@ -23,7 +23,7 @@ from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.stacking import modes_of, named, stack, unstack
 from jaxedge.scenario.validation import batch_shape, validate, validate_batch
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 _ONE = np.arange(1)
 

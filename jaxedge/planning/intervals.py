@@ -14,7 +14,7 @@ from jaxedge.bounds.registry import bound_named
 from jaxedge.planning.entry import answer_batch
 from jaxedge.scenario.scenario import Learning, Scenario
 from jaxedge.scenario.stacking import stack
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 DRAWS = 16
 """Scenarios drawn within the intervals."""

@@ -11,7 +11,7 @@ from jaxedge.bounds.registry import bound_named
 from jaxedge.program.responses import Prices
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, Solver, solver_named
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.words.callbacks import Progress, no_progress
+from jaxedge.words.progress import Progress, no_progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

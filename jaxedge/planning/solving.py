@@ -8,7 +8,7 @@ from jaxedge.planning.entry import answer_batch
 from jaxedge.planning.question import checked_gap
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, solver_named
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 _OF_OWN = SOLVERS["interior-point"]
 """What solves users' own problems: it asks for their functions and nothing else."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxedge.scenario.field_checks import as_numbers
 from jaxedge.scenario.scenario import FIELDS, SECTIONS, SPECTRUM_FIELDS, Field
 from jaxedge.scenario.units import SUFFIXES, Unit, split_suffix, suffixes_of
+from jaxedge.words.choices import unknown
 
 
 def fields_in(section: str) -> dict[str, Field]:
@@ -62,9 +62,7 @@ def field_at(path: str) -> tuple[Field, Unit | None]:
     """
     section, _, key = path.rpartition(".")
     if section and section not in SECTIONS:
-        near = difflib.get_close_matches(section[:100], SECTIONS, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]!r}?" if near else f"sections: {', '.join(SECTIONS)}"
-        raise ValueError(f"unknown section {section!r:.60} in {path!r:.80}: {advice}")
+        raise ValueError(unknown("section", section, SECTIONS, place=f" in {path!r:.80}"))
     return _recognise(section, key)
 
 
@@ -102,9 +100,7 @@ def _unknown(section: str, key: str) -> str:
     units = [with_unit for item in fields_in(section).values() for with_unit in unit_keys(item)]
     tables = {"": [*SECTIONS], "learning": ["spectrum"]}.get(section, [])
     choices = [*names, *units, *tables]
-    near = difflib.get_close_matches(key[:100], choices, n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
-    return f"unknown key {key!r:.60} {place}: {advice}"
+    return unknown("key", key, choices, place=f" {place}", listed=names)
 
 
 def _convert(item: Field, key: str, value: object, unit: Unit) -> np.ndarray:

@@ -17,7 +17,7 @@ from jaxedge.scenario.validation import validate
 from jaxedge.sensitivity.finite_changes import FiniteChange, finite_changes
 from jaxedge.sensitivity.gradients import value_and_grad
 from jaxedge.sensitivity.kinks import Sides, both_sides
-from jaxedge.words.callbacks import Progress, no_progress
+from jaxedge.words.progress import Progress, no_progress
 
 LIMITS = (
     "energy_budget",

@@ -17,7 +17,7 @@ from jaxedge.scenario.fields import field_value, with_field
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
 from jaxedge.scenario.stacking import stack
 from jaxedge.scenario.validation import validate
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 CHANGES = (-0.05, -0.01, 0.01, 0.05)
 """Relative, of a whole field at once."""

@@ -21,6 +21,7 @@ from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.precision import require_x64
 from jaxedge.machine.trees import put, select, take
 from jaxedge.program.program import Program
+from jaxedge.program.responses import Prices
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 from jaxedge.relaxation.driver import NEWTON_ATTEMPTS, solve_relaxed
 from jaxedge.relaxation.dual_paths import solve_prices
@@ -61,28 +62,35 @@ def value_and_grad(
 
 
 def gradients_of_valid(
-    scenarios: Scenario, relaxed: Relaxed | None = None
+    scenarios: Scenario, relaxed: Relaxed | None = None, prices: Prices | None = None
 ) -> tuple[np.ndarray, Scenario]:
-    """`value_and_grad` of a batch (B, ...) whose fields are known to be in their domains."""
+    """`value_and_grad` of a batch (B, ...) whose fields are known to be in their domains.
+
+    ``prices`` are of less exact answers, from which its own begin: those of `Answers.prices`.
+    """
     with jax.enable_x64(True):
         if relaxed is None:
-            relaxed, known = solved(scenarios)
+            relaxed, known = solved(scenarios, prices)
         else:
             known = relaxed.gap <= RELAXED_GAP
         values, gradients = in_chunks(_gradients, scenarios, relaxed)
     return select(known, (values, gradients), np.nan)
 
 
-def solved(scenarios: Scenario) -> tuple[Relaxed, np.ndarray]:
-    """Relaxed answers to a valid batch (B, ...), and which are certified; x64 must be enabled."""
+def solved(scenarios: Scenario, prices: Prices | None = None) -> tuple[Relaxed, np.ndarray]:
+    """Relaxed answers to a valid batch (B, ...), and which are certified; x64 must be enabled.
+
+    They begin from ``prices``, of less exact answers, where these are known.
+    """
     programs = in_chunks(programs_of_each, scenarios)
     least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     feasible = ~np.asarray(least.provably_not)
     # As in `pipeline.optimise`: what is infeasible would only stall the others.
     live = np.flatnonzero(feasible)
-    standing = take(programs, np.where(feasible, np.arange(len(feasible)), live[:1].sum()))
+    index = np.where(feasible, np.arange(len(feasible)), live[:1].sum())
+    standing, known = take((programs, prices), index)
     attempts = NEWTON_ATTEMPTS if live.size else 1
-    relaxed = solve_relaxed(standing, gap=_GRADIENT_GAP, attempts=attempts)
+    relaxed = solve_relaxed(standing, gap=_GRADIENT_GAP, attempts=attempts, warm_start=known)
     missed = np.flatnonzero(feasible & (relaxed.gap > RELAXED_GAP))
     if missed.size:
         relaxed = put(relaxed, missed, solve_relaxed(take(standing, missed)))

@@ -16,7 +16,7 @@ from jaxedge.study.plans import Planned, planned
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.trained import Run, trained
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 _SAME = 1 + INTEGER_GAP
 """Ratio of bounds that counts as equal: to it the joint design is certified."""

@@ -15,7 +15,7 @@ from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.trained import trained
 from jaxedge.system.allocation import Allocation
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 ENERGY, DELAY = 2 * setting.ENERGY, 2 * setting.DELAY
 """J and s: twice the budgets of the other questions, so that curves have room to bend."""

@@ -13,7 +13,7 @@ from jaxedge.study import setting
 from jaxedge.study.plans import under_channels
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 BUDGETS = {
     "energy": ("energy_budget", np.geomspace(10.0, 1000.0, 13)),

@@ -14,7 +14,7 @@ from jaxedge.study import setting
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.threshold import discrepancy_threshold
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 DISCREPANCY, DELAY = (0.02, 2.0), (8.0, 125.0)
 """Ends of the axes, the latter in s."""

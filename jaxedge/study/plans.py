@@ -21,7 +21,7 @@ from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.system.allocation import Allocation
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

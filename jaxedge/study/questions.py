@@ -18,7 +18,7 @@ from jaxedge.study import (
 )
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

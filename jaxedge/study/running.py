@@ -11,8 +11,8 @@ from jaxedge.study.page import page
 from jaxedge.study.questions import QUESTIONS
 from jaxedge.study.setting import measured
 from jaxedge.study.sizes import SIZES
-from jaxedge.words.callbacks import Progress
 from jaxedge.words.choices import choice
+from jaxedge.words.progress import Progress
 
 CONSTANTS = "constants"
 """Name of the part with the bound's constants, which all questions need."""

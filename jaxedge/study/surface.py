@@ -13,7 +13,7 @@ from jaxedge.study.plans import planned_at
 from jaxedge.study.sizes import Size
 from jaxedge.study.table import Table
 from jaxedge.study.trained import trained
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 ENERGY, DELAY = (8.0, 250.0), (8.0, 125.0)
 """Ends of the axes in J and s."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
-from jaxedge.words.callbacks import Progress
+from jaxedge.words.progress import Progress
 
 if TYPE_CHECKING:
     from jaxedge.training.models.tasks import Task

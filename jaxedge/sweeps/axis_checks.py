@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from jaxedge.scenario.field_checks import check_domain
 from jaxedge.sweeps.axes import CHANNELS, LAWS, Axis, Channel, Setting
+from jaxedge.words.choices import unknown
 
 MOST, MOST_ON_GRID = 10**12, 10**7
 """Longer axes are taken for a mistake; the values of a grid are held in memory."""
@@ -47,10 +47,7 @@ def _check_lengths(axis: Axis) -> None:
 
 def _check_channel(name: str, channel: Channel) -> None:
     if channel.kind not in CHANNELS:
-        near = difflib.get_close_matches(str(channel.kind), CHANNELS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"axis {name!r}: channel {channel.kind!r:.60} is unknown: did you mean {near!r}?"
-        )
+        raise ValueError(f"axis {name!r}: {unknown('channel', channel.kind, CHANNELS)}")
     if not (_finite(channel.shadowing_db) and channel.shadowing_db >= 0):
         raise ValueError(
             f"axis {name!r}: shadowing_db = {channel.shadowing_db!r} dB: must be finite and >= 0"

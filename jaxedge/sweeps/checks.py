@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +12,14 @@ from jaxedge.sweeps.axes import Axis
 from jaxedge.sweeps.axis_checks import check_axis
 from jaxedge.sweeps.generation import scenarios, settings_at
 from jaxedge.sweeps.outputs import output_named
-from jaxedge.sweeps.sweep import STATISTICS, Sweep
+from jaxedge.sweeps.sweep import STATISTICS, Sweep, plain
+from jaxedge.words.choices import check_whole, choice
 
 _MOST_DRAWS_LOOKED_AT = 100_000
 _RESERVED = ("device", "scheme", "quantile")
 _MOST_DRAWS = 2**32
+_PLAIN = ("outputs", "statistics", "quantiles", "gap", "seed", "block")
+"""Options that may be NumPy's."""
 
 
 def checked(sweep: Sweep) -> Sweep:
@@ -29,8 +30,9 @@ def checked(sweep: Sweep) -> Sweep:
     """
     if not isinstance(sweep, Sweep):
         raise ValueError(f"expected a Sweep, got {type(sweep).__name__}")
+    options = {name: plain(getattr(sweep, name)) for name in _PLAIN}
     sweep = dataclasses.replace(
-        sweep, scenario=validate(sweep.scenario), axes=tuple(sweep.dimensions)
+        sweep, scenario=validate(sweep.scenario), axes=tuple(sweep.dimensions), **options
     )
     if not sweep.dimensions:
         raise ValueError("axes: there are none: give at least one")
@@ -69,13 +71,8 @@ def _check_options(sweep: Sweep) -> None:
         relaxed=sweep.relaxed,
         gap=sweep.gap,
     )
-    _whole("seed", sweep.seed, 0, 2**31 - 1)
-    _whole("block", sweep.block, 1, 2**24)
-
-
-def _whole(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} = {value!r:.40}: must be a whole number from {least} to {most}")
+    check_whole("seed", sweep.seed, 0, 2**31 - 1)
+    check_whole("block", sweep.block, 1, 2**24)
 
 
 def _check_choices(sweep: Sweep) -> None:
@@ -86,9 +83,7 @@ def _check_choices(sweep: Sweep) -> None:
     if of_bound and sweep.bound != "two-stage":
         raise ValueError(f"outputs: {of_bound[0]!r} is there for the two-stage bound only")
     for kind in sweep.statistics:
-        if kind not in STATISTICS:
-            near = difflib.get_close_matches(str(kind), STATISTICS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"statistics: {kind!r:.60} is unknown: did you mean {near!r}?")
+        choice("statistic", kind, STATISTICS)
     for share in sweep.quantiles:
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ValueError(f"quantiles: {share!r:.40} must be a number from 0 to 1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,6 +13,7 @@ from jaxedge.answers.batch import STATUSES, Answers
 from jaxedge.answers.status import Status
 from jaxedge.planning.schemes import JOINT, SEPARATE, TWO_STAGE
 from jaxedge.scenario.scenario import FIELDS
+from jaxedge.words.choices import unknown
 
 SCHEMES = (*(name for name in TWO_STAGE if name != JOINT), SEPARATE)
 """The benchmark designs along the dimension "scheme"."""
@@ -119,9 +119,7 @@ def output_named(name: str) -> Output:
     plain = str(name).replace(".", "__")
     if plain in known:
         return known[plain]
-    near = difflib.get_close_matches(plain[:100], known, n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(OUTPUTS)}"
-    raise ValueError(f"outputs: {name!r:.60} is unknown: {advice}")
+    raise ValueError(unknown("output", name, known, listed=OUTPUTS))
 
 
 def computed(
@@ -148,9 +146,10 @@ def computed(
     found = {item.name: np.asarray(item.of(answers)) for item in outputs if item.of is not None}
     wanted = [item.name for item in outputs if item.name.startswith(_ELASTICITY)]
     if wanted:
-        from jaxedge.sensitivity.gradients import elasticities
+        from jaxedge.sensitivity.gradients import elasticity_of_each, gradients_of_valid, summed
 
-        every = elasticities(valid)
+        values, gradients = gradients_of_valid(valid, prices=answers.prices)
+        every = summed(elasticity_of_each(valid, values, gradients))
         by_name = {_ELASTICITY + path.replace(".", "__"): x for path, x in every.items()}
         found |= {name: np.asarray(by_name.get(name, blank)) for name in wanted}
     if with_schemes:

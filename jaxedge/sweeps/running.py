@@ -20,7 +20,7 @@ from jaxedge.words.choices import check_whole
 if TYPE_CHECKING:
     import xarray
 
-    from jaxedge.words.callbacks import Progress
+    from jaxedge.words.progress import Progress
 
 CHUNK = 16_384
 """Scenarios of a task by default: a second or more of solving for each write."""
@@ -97,8 +97,8 @@ def prepared(
     if resume and path.exists():
         chunk = store.reopen(path, sweep)
     else:
-        store.create(path, sweep, chunk)
-    return Job(path=path, sweep=sweep, layout=layout_of(sweep, chunk))
+        store.create(path, sweep, int(chunk))
+    return Job(path=path, sweep=sweep, layout=layout_of(sweep, int(chunk)))
 
 
 def do(job: Job, client: Any = None, progress: Progress | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxedge.scenario.scenario import SECTIONS, Scenario
 from jaxedge.sweeps.axes import CHANNELS, GRIDS, LAWS, Axis, Channel, Setting
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.sweep import Sweep
+from jaxedge.words.choices import unknown
 
 _OPTIONS = {item.name for item in dataclasses.fields(Sweep)} - {"scenario", "axes"}
 _AXIS = ("name", "draws", "reduce", "channel", "shadowing_db", "radius_km")
@@ -66,9 +66,7 @@ def from_sweep_tree(tree: object, folder: Path) -> Sweep:
 def _known(kind: str, tree: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
     for key in tree:
         if key not in known:
-            near = difflib.get_close_matches(str(key)[:100], known, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            raise ValueError(f"unknown {kind} {key!r:.60} {place}: {advice}")
+            raise ValueError(unknown(kind, key, sorted(known), place=f" {place}"))
 
 
 def _scenario(given: Any, folder: Path) -> Scenario:

@@ -184,7 +184,7 @@ def write(path: Path, layout: Layout, chunk: int, arrays: Mapping[str, np.ndarra
     files = []
     for name, values in arrays.items():
         own = values.shape[1:]
-        group[name][(*place, *(slice(None) for _ in own))] = values.reshape(*shape, *own)
+        group[name][(*place, *(slice(None) for _ in own))] = values.reshape((*shape, *own))
         key = ".".join(["c", *(str(int(i)) for i in at), *("0" for _ in own)])
         files.append(path / name / key)
     for file in files:

@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.text import to_tree
@@ -89,14 +91,15 @@ class Sweep:
 
     def tree(self) -> dict[str, Any]:
         """The sweep as a sweep file holds it, in plain numbers and lists."""
-        plain = {
-            item.name: _plain(getattr(self, item.name))
+        given = {
+            item.name: getattr(self, item.name)
             for item in dataclasses.fields(self)
             if item.name not in ("scenario", "axes")
         }
         axes = [axis.tree() for axis in self.dimensions]
-        told = {name: value for name, value in plain.items() if value is not None}
-        return {**told, "scenario": to_tree(validate(self.scenario)), "axes": axes}
+        told = {name: value for name, value in given.items() if value is not None}
+        whole = {**told, "scenario": to_tree(validate(self.scenario)), "axes": axes}
+        return {name: plain(value) for name, value in whole.items()}
 
     def text(self) -> str:
         """The sweep as one line of JSON, the same for equal sweeps."""
@@ -107,5 +110,12 @@ class Sweep:
         return hashlib.sha256(self.text().encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+def plain(value: Any) -> Any:
+    """Numbers, lists and mappings of NumPy's or Python's as those of JSON."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(inner) for inner in value]
+    return value

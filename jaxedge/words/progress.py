@@ -1,4 +1,4 @@
-"""A progress line on standard error: on a terminal, after a second, and cleared at the end."""
+"""How far a computation is: what it is told to, and a line on a terminal that shows it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
+
+Progress = Callable[[str, float | None], None]
+"""Called with what is being done, and how much of it is done (0 to 1) if that is known."""
+
+
+def no_progress(text: str, fraction: float | None) -> None:
+    """Say nothing."""
+
 
 _PATIENCE = 1.0
 """Seconds before anything is shown."""
@@ -17,7 +26,7 @@ _PERIOD = 0.2
 
 
 class ProgressLine:
-    """Call it with a text and the fraction done; use it as a context manager.
+    """A `Progress` that draws a line on standard error; use it as a context manager.
 
     A thread draws, since the caller may be inside one long computation. Nothing is written unless
     the stream is a terminal, or ``shown`` says otherwise.

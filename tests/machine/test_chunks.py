@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -108,3 +110,37 @@ def test_earlier_prices_need_fewer_steps():
         cold.prices,
     )
     assert np.all(driver.solve_relaxed(programs, warm_start=spoilt).gap <= 1e-6)
+
+
+def threads_of(monkeypatch):
+    """(device, thread) that each chunk of a batch is computed with."""
+    seen = []
+
+    def fn(x):
+        seen.append((jax.config.jax_default_device, threading.get_ident()))
+        time.sleep(0.001)
+        return x
+
+    for cells in ("_CELLS", "_CELLS_ELSEWHERE"):
+        monkeypatch.setattr(chunks, cells, 512)
+    monkeypatch.setattr(chunks, "cores", lambda: 4)
+    in_chunks(fn, np.zeros((2000, 2)))
+    assert len(seen) > 8
+    return zip(*seen, strict=True)
+
+
+def test_threads_compute_on_the_device_that_was_chosen(monkeypatch):
+    device = jax.devices("cpu")[0]
+    with jax.default_device(device):
+        devices, threads = threads_of(monkeypatch)
+    assert set(devices) == {device}
+    assert len(set(threads)) > 1
+
+
+def test_one_accelerator_is_fed_by_one_thread(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    _, threads = threads_of(monkeypatch)
+    assert set(threads) == {threading.get_ident()}
+    with jax.default_device("cpu"):
+        _, threads = threads_of(monkeypatch)
+    assert len(set(threads)) > 1

@@ -14,7 +14,7 @@ from jaxedge.planning.two_stage_rows import two_stage_batch
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.validation import validate_batch
-from jaxedge.words.callbacks import no_progress
+from jaxedge.words.progress import no_progress
 from tests.plain_model import broken_limits, plain, two_stage_bound
 
 COUNT = 6

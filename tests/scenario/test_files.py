@@ -104,18 +104,22 @@ BAD = [
     (
         "energy_budget = 300.0",
         "energy_bugdet = 300.0",
-        "unknown key 'energy_bugdet' at the top .*'energy_budget'",
+        "unknown key 'energy_bugdet' at the top .*energy_budget",
     ),
-    ("max_clock = 1e10", "max_clok = 1e10", r"unknown key 'max_clok' in \[server\]: .*'max_clock'"),
-    ("max_clock = 1e10", "max_clock_gzh = 1e10", "did you mean 'max_clock_ghz'"),
-    ("[devices]", "[device]", "unknown key 'device' at the top level: did you mean 'devices'"),
+    ("max_clock = 1e10", "max_clok = 1e10", r"unknown key 'max_clok' in \[server\]: .*max_clock"),
+    ("max_clock = 1e10", "max_clock_gzh = 1e10", "did you mean max_clock_ghz"),
+    ("[devices]", "[device]", "unknown key 'device' at the top level: did you mean devices"),
     (
         "max_power = 1.0",
         "gain = 1.0",
         r"unknown key 'gain' in \[server\]: it belongs to \[devices\]",
     ),
     ("initial_gap = 2.3", "energy_budget = 2.3", "it belongs to the top level"),
-    ("initial_gap = 2.3", "zzzzzz = 2.3", "unknown key 'zzzzzz' .*known keys: initial_gap, smoo"),
+    (
+        "initial_gap = 2.3",
+        "zzzzzz = 2.3",
+        "unknown key 'zzzzzz' .*must be one of initial_gap, smoo",
+    ),
     ("max_power = 1.0", "max_power_mhz = 1.0", "cannot be given in MHz .*max_power_dbm"),
     (
         "max_power = 1.0",
@@ -446,8 +450,8 @@ def test_dotted_paths_with_units_give_fields(path, field, unit):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("sever.max_power", "unknown section 'sever' in 'sever.max_power': did you mean 'server'?"),
-        ("server.max_powr", "did you mean 'max_power'?"),
+        ("sever.max_power", "unknown section 'sever' in 'sever.max_power': did you mean server?"),
+        ("server.max_powr", "did you mean max_power?"),
         ("server.max_power_mhz", "server.max_power cannot be given in MHz"),
         ("max_power", "belongs to"),
     ],

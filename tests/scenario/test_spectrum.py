@@ -132,7 +132,7 @@ def test_rounded_atoms_of_rank_one_pass():
 @pytest.mark.parametrize(
     ("spectrum", "message"),
     [
-        ({**SPECTRUM, "flor": 1}, r"unknown key 'flor' in \[learning\.spectrum\]: did you mean 'f"),
+        ({**SPECTRUM, "flor": 1}, r"unknown key 'flor' in \[learning\.spectrum\]: did you mean f"),
         ({"curvature": [1.0]}, r"missing learning\.spectrum\.start in 1 \(A_j"),
         (3, r"learning\.spectrum must be a table of keys, got 3"),
     ],
@@ -147,7 +147,7 @@ def test_bad_tables_are_refused(spectrum, message):
 def test_a_misspelt_table_is_recognised():
     tree = files.to_tree(PLAIN)
     tree["learning"]["spectum"] = SPECTRUM
-    with pytest.raises(ValueError, match="did you mean 'spectrum'"):
+    with pytest.raises(ValueError, match="did you mean spectrum"):
         files.from_tree(tree)
 
 

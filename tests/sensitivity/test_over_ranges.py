@@ -191,7 +191,7 @@ BAD = [
     ({}, "ranges: there is none"),
     ({"energy_buget": (1, 2)}, "unknown key 'energy_buget' at the top level: did you mean"),
     ({"sever.max_power": (1, 2)}, "unknown section 'sever'"),
-    ({"server": {"max_powr": (1, 2)}}, "did you mean 'max_power'?"),
+    ({"server": {"max_powr": (1, 2)}}, "did you mean max_power?"),
     ({"energy_budget": (2, 2)}, "energy_budget: low = 2 J must be below high = 2 J"),
     ({"energy_budget_kj": (3, 2)}, "energy_budget_kj: low = 3 kJ must be below high = 2 kJ"),
     ({"energy_budget": (-1, 2)}, "energy_budget = -1.0 J must be a finite number > 0"),

@@ -21,6 +21,7 @@ from jaxedge.commands.cli import main
 from jaxedge.machine.output_files import OutputFileError
 from jaxedge.planning import entry
 from jaxedge.scenario.validation import validate_batch
+from jaxedge.sensitivity import gradients
 from jaxedge.sweeps import ledger, statistics, tasks
 from jaxedge.sweeps.axes import Axis
 from jaxedge.sweeps.checks import checked
@@ -102,8 +103,8 @@ GOOD = {"scenario": "small", "axes": [{"energy_budget": [100.0, 200.0]}]}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"axes": [{"energy_buget": [1.0]}]}, "did you mean 'energy_budget'"),
-        ({"axes": [{"devces.gain": [1.0]}]}, "did you mean 'devices'"),
+        ({"axes": [{"energy_buget": [1.0]}]}, "did you mean energy_budget"),
+        ({"axes": [{"devces.gain": [1.0]}]}, "did you mean devices"),
         ({"axes": [{"devices.max_power_mhz": [1.0]}]}, "cannot be given in MHz"),
         (
             {"axes": [{"name": "p", "energy_budget": [1, 2], "delay_budget": [1, 2, 3]}]},
@@ -119,13 +120,13 @@ GOOD = {"scenario": "small", "axes": [{"energy_budget": [100.0, 200.0]}]}
         ({"axes": [{"energy_budget": {"uniform": [1, 2]}}]}, "give its axis draws = N"),
         ({"axes": [{"energy_budget": {"uniform": [-1, 2]}, "draws": 3}]}, "= -1.0 J must be"),
         ({"axes": [{"energy_budget": {"normal": [5, 2]}, "draws": 3}]}, "in decibels"),
-        ({"axes": [{"channel": "rayliegh", "draws": 3}]}, "did you mean 'rayleigh'"),
+        ({"axes": [{"channel": "rayliegh", "draws": 3}]}, "did you mean rayleigh"),
         ({"axes": [{"energy_budget": [1.0]}, {"energy_budget": [2.0]}]}, "two axes are named"),
         ({"axes": []}, "at least one"),
-        ({"outputs": ["bond"]}, "did you mean 'bound'"),
-        ({"solver": "interior"}, "did you mean '?interior-point"),
+        ({"outputs": ["bond"]}, "did you mean bound"),
+        ({"solver": "interior"}, "did you mean .?interior-point"),
         ({"scenario": "smal"}, "neither a file nor a preset"),
-        ({"sede": 1}, "did you mean 'seed'"),
+        ({"sede": 1}, "did you mean seed"),
         ({"quantiles": [1.5]}, "from 0 to 1"),
         ({"quantiles": 0.5}, "quantiles = 0.5: must be a list"),
         ({"axes": 3}, "axes must be tables"),
@@ -244,7 +245,7 @@ def test_a_draw_is_the_same_whatever_is_drawn_beside_it():
 # What comes out
 
 
-def test_a_sweep_says_what_planning_says():
+def test_a_sweep_says_what_planning_says(monkeypatch):
     sweep = sweeps.Sweep(
         scenario=presets.get("small"),
         axes=[
@@ -258,8 +259,17 @@ def test_a_sweep_says_what_planning_says():
         relaxed=True,
         block=4,
     )
+    begun_from = []
+    real = gradients.solve_relaxed
+
+    def solve(*args, **options):
+        begun_from.append(options.get("warm_start"))
+        return real(*args, **options)
+
+    monkeypatch.setattr(gradients, "solve_relaxed", solve)
     found = sweeps.run(sweep)
     same(found, sweeps.run(sweep, chunk=5))
+    assert begun_from and None not in begun_from  # the answers' prices, not anew
     rows = validate_batch(scenarios(checked(sweep), np.arange(6)))
     answers = entry.answer_batch(rows, relaxed=True)
     assert found.bound.dims == ("energy_budget", "learning.discrepancy")
@@ -273,6 +283,9 @@ def test_a_sweep_says_what_planning_says():
     assert found.energy_budget.attrs["units"] == "J" and found.device_clock.attrs["units"] == "Hz"
     elasticity = found["elasticity_learning__discrepancy"].values[1:]
     assert (elasticity > 0).all() and (elasticity <= 1).all()
+    anew = gradients.elasticities(rows)["learning.discrepancy"].reshape(3, 2)
+    np.testing.assert_allclose(elasticity, anew[1:], rtol=1e-6)
+    assert np.isnan(anew[0]).all() and np.isnan(found["elasticity_learning__discrepancy"][0]).all()
 
 
 def test_schemes_in_a_sweep_are_those_of_plans():
@@ -343,6 +356,34 @@ def test_a_store_opens_anywhere_and_is_equal_to_memory(stand_in, tmp_path):
     assert json.loads(opened.attrs["spec"])["block"] == 32
     assert opened.attrs["spec_sha256"] == checked(sweep_stand_ins.sweep()).digest()
     assert opened.channel.attrs["random"] == 1
+
+
+@pytest.mark.parametrize("chunk", [64, 1000])
+def test_draws_alone_may_all_be_reduced(stand_in, chunk):
+    axes = [sweeps.channels(300, "rayleigh", reduce=True)]
+    found = sweeps.run(sweep_stand_ins.sweep(axes=axes), chunk=chunk)
+    drawn = sweeps.run(sweep_stand_ins.sweep(axes=[sweeps.channels(300, "rayleigh")]))
+    assert found.bound_mean.dims == () and found.device_power_mean.dims == ("device",)
+    np.testing.assert_allclose(found.bound_mean, drawn.bound.mean(), rtol=1e-12)
+    np.testing.assert_allclose(found.bound_quantile, np.quantile(drawn.bound, [0.05, 0.5, 0.95]))
+    np.testing.assert_allclose(
+        found.device_power_mean, drawn.device_power.mean("channel"), rtol=1e-12
+    )
+    assert found["count"] == 300
+
+
+def test_options_may_be_of_numpy(stand_in, tmp_path):
+    plain = sweep_stand_ins.sweep(reduce=True, quantiles=(0.25, 0.5), seed=3)
+    given = sweep_stand_ins.sweep(
+        reduce=True,
+        quantiles=np.array([0.25, 0.5]),
+        seed=np.int32(3),
+        block=np.int64(32),
+        outputs=np.array(plain.outputs),
+    )
+    assert checked(given).digest() == checked(plain).digest() == given.digest()
+    same(sweeps.run(given, tmp_path / "s.zarr", chunk=np.int64(600)), sweeps.run(plain, chunk=600))
+    sweeps.run(plain, tmp_path / "s.zarr", resume=True)
 
 
 # Interruptions

@@ -28,7 +28,7 @@ from jaxedge.training.runs.runner import Diverged, Keeper, Row, check, train
 from jaxedge.training.runs.segments import Settings, usual_every
 from jaxedge.training.runs.strategy_choice import choose_strategy
 from jaxedge.training.runs.summary import summary
-from jaxedge.words.callbacks import Progress, no_progress
+from jaxedge.words.progress import Progress, no_progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
