@@ -2,57 +2,69 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.program import costs
 from jaxedge.program.design import Design
 from jaxedge.program.program import Computing, Program, Rounds, Transmission
+from jaxedge.scenario.costs import circuit_power
 from jaxedge.scenario.scenario import Devices, Scenario, Server
 from jaxedge.scenario.units import LN2
 from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.system.channel import weakest_downlink_gain
 
 
-def _server(scenario: Scenario, variance: Array, weight: Array) -> Computing:
-    server, energy, delay = scenario.server, scenario.energy_budget, scenario.delay_budget
-    work = server.capacitance * server.cycles_per_sample**3
-    return Computing(
+def _computing(
+    scenario: Scenario,
+    part: Server | Devices,
+    circuit: ArrayLike | None,
+    variance: Array,
+    weight: Array,
+) -> Computing:
+    energy, delay = scenario.energy_budget, scenario.delay_budget
+    work = jnp.asarray(part.capacitance * part.cycles_per_sample**3)
+    found = Computing(
         variance=variance,
         work=work / (energy * delay**2),
         weight=weight,
-        min_batch=server.min_batch,
-        max_batch=server.max_batch,
-        min_time=server.cycles_per_sample / (server.max_clock * delay),
+        min_batch=part.min_batch,
+        max_batch=part.max_batch,
+        min_time=part.cycles_per_sample / (part.max_clock * delay),
         max_time=jnp.full_like(work, jnp.inf),
     )
-
-
-def _devices(scenario: Scenario, variance: Array, weight: Array) -> Computing:
-    devices, energy, delay = scenario.devices, scenario.energy_budget, scenario.delay_budget
-    work = devices.capacitance * devices.cycles_per_sample**3
-    return Computing(
-        variance=variance,
-        work=work / (energy * delay**2),
-        weight=weight * jnp.ones_like(work),
-        min_batch=devices.min_batch,
-        max_batch=devices.max_batch,
-        min_time=devices.cycles_per_sample / (devices.max_clock * delay),
-        max_time=jnp.full_like(work, jnp.inf),
-    )
+    if circuit is None:
+        return found
+    found = dataclasses.replace(found, circuit=circuit * delay / energy)
+    # Where time is free its circuits still make a slower sample dearer.
+    thriftiest = costs.best_sample_time(found, 1.0, jnp.zeros_like(work))
+    return dataclasses.replace(found, max_time=jnp.maximum(thriftiest, found.min_time))
 
 
 def _transmission(
-    scenario: Scenario, bits: Array, bandwidth: Array, gain: Array, max_power: Array
+    scenario: Scenario,
+    part: Server | Devices,
+    circuit: ArrayLike | None,
+    bits: ArrayLike,
+    gain: Array,
 ) -> Transmission:
-    nats = bits * LN2 / bandwidth
+    nats = bits * LN2 / part.bandwidth
     joules = scenario.noise_density * bits * LN2 / gain
-    return Transmission(
+    found = Transmission(
         nats=nats / scenario.delay_budget,
         joules=joules / scenario.energy_budget,
         min_exponent=jnp.zeros_like(nats),
-        max_exponent=jnp.log1p(max_power * gain / (scenario.noise_density * bandwidth)),
+        max_exponent=jnp.log1p(part.max_power * gain / (scenario.noise_density * part.bandwidth)),
     )
+    if circuit is None:
+        return found
+    watts = circuit * scenario.delay_budget / scenario.energy_budget
+    found = dataclasses.replace(found, circuit=watts)
+    thriftiest = costs.best_exponent(found, 1.0, jnp.zeros_like(nats))
+    return dataclasses.replace(found, min_exponent=jnp.minimum(thriftiest, found.max_exponent))
 
 
 def program_of(
@@ -81,19 +93,18 @@ def program_of(
         scale: () of the numerator, by default ``gap + floor``.
     """
     server, devices = scenario.server, scenario.devices
-    scale = gap + floor if scale is None else scale
+    scale, watts = gap + floor if scale is None else scale, circuit_power(scenario)
+    weights = weight, finetuning_weight * jnp.ones_like(devices.gain)
+    variances = server_variance / scale, device_variance / scale
     bits = finetuning_weight * scenario.upload_bits, finetuning_weight * scenario.download_bits
+    weakest = weakest_downlink_gain(devices)
     return Program(
         gap=gap / scale,
         floor=floor / scale,
-        server=_server(scenario, server_variance / scale, weight),
-        devices=_devices(scenario, device_variance / scale, jnp.asarray(finetuning_weight)),
-        uploads=_transmission(
-            scenario, bits[0], devices.bandwidth, devices.gain, devices.max_power
-        ),
-        broadcast=_transmission(
-            scenario, bits[1], server.bandwidth, weakest_downlink_gain(devices), server.max_power
-        ),
+        server=_computing(scenario, server, watts.server, variances[0], weights[0]),
+        devices=_computing(scenario, devices, watts.devices, variances[1], weights[1]),
+        uploads=_transmission(scenario, devices, watts.uploads, bits[0], devices.gain),
+        broadcast=_transmission(scenario, server, watts.broadcast, bits[1], weakest),
         rounds=rounds,
         rays=rounds.rays(),
         scale=scale,

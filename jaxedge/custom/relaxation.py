@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,21 @@ from jax import Array
 from jaxedge.custom.totals import Case, DeviceTotals, PlanTotals, device_cases
 from jaxedge.methods.arrow import ArrowProblem, Rows, Terms, Variables, evaluate
 from jaxedge.methods.interior_point import InteriorPoint, KktPoint, solve
+from jaxedge.program.certificates import ray_values
 from jaxedge.program.design import Design
 from jaxedge.program.program import Computing, Program, Transmission
-from jaxedge.relaxation.by_interior_point import PROGRAM, start
+from jaxedge.relaxation.arrow_form import (
+    PROGRAM,
+    Device,
+    Shared,
+    View,
+    computing_energy,
+    sending_energy,
+)
+from jaxedge.relaxation.by_interior_point import start
 
 PlanFunction = Callable[[Case, PlanTotals], Array]
 DeviceFunction = Callable[[Case, DeviceTotals], Array]
-
-_BUILT_IN = 7
-"""Shared variables of the built-in problem; Z, the longest computing, comes after them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,60 +51,64 @@ Params = tuple[Program, Case]
 DeviceParams = tuple[tuple[Computing, Transmission], Case]
 
 
-def _rounds(program: Program, s: Array) -> Array:
-    """(3,) P, Q and G."""
-    weights = jnp.concatenate([s[:3], 1 - jnp.sum(s[:3], keepdims=True)])
-    return jnp.sum(weights[:, None] * program.rays, axis=0)
+class _View(NamedTuple):
+    """What a device sees of the shared variables."""
+
+    built_in: View
+    scaling: Array
+    """() G."""
+    longest: Array
+    """() Z."""
+
+    @classmethod
+    def named(cls, vector: Array) -> _View:
+        return cls(View(*vector[:2]), *vector[2:])
 
 
-def _plan(program: Program, s: Array) -> tuple[Array, PlanTotals]:
-    """G and the plan's totals."""
-    p, q, g = _rounds(program, s)
+def _named(vector: Array) -> tuple[Shared, Array]:
+    """The built-in shared variables, and Z, the longest computing, which comes after them."""
+    return Shared.named(vector[:-1]), vector[-1]
+
+
+def _plan(program: Program, s: Shared, longest: Array) -> PlanTotals:
+    """The plan's totals."""
+    p, q, g = s.mix(program)
     second, joule = program.delay_unit / g, program.energy_unit / g
-    samples, time, broadcast = s[3], s[4], s[5]
-    sent = program.broadcast.joules * _transmission_energy(program.broadcast, q, broadcast)
-    return g, PlanTotals(
+    return PlanTotals(
         pretraining_rounds=p / g,
         finetuning_rounds=q / g,
-        server_samples=samples / g,
-        server_time=time * second,
-        broadcast_time=broadcast * second,
-        device_time=s[6] * second,
-        computing_time=s[_BUILT_IN] * second,
-        server_energy=program.server.work * samples * (samples / time) ** 2 * joule,
-        broadcast_energy=sent * joule,
+        server_samples=s.samples / g,
+        server_time=s.computing * second,
+        broadcast_time=s.broadcast * second,
+        device_time=s.round_time * second,
+        computing_time=longest * second,
+        server_energy=computing_energy(program.server, s.samples, s.computing) * joule,
+        broadcast_energy=sending_energy(program.broadcast, q, s.broadcast) * joule,
     )
 
 
-def _transmission_energy(part: Transmission, rounds: Array, time: Array) -> Array:
-    """Energy over ``joules``, rounds (e^x - 1)/x with x = nats rounds/time."""
-    return time / part.nats * jnp.expm1(part.nats * rounds / time)
-
-
 def _device(
-    program: Program, parts: tuple[Computing, Transmission], view: Array, x: Array
+    program: Program, parts: tuple[Computing, Transmission], view: _View, device: Device
 ) -> DeviceTotals:
-    computing, upload = parts
-    q, g = view[0], view[2]
+    (part, upload), rounds, g = parts, view.built_in.rounds, view.scaling
     second, joule = program.delay_unit / g, program.energy_unit / g
-    samples, time, sending = x[0], x[1], x[2]
     return DeviceTotals(
-        rounds=q / g,
-        samples=samples / g,
-        computing_time=time * second,
-        upload_time=sending * second,
-        computing_energy=computing.work * samples * (samples / time) ** 2 * joule,
-        upload_energy=upload.joules * _transmission_energy(upload, q, sending) * joule,
+        rounds=rounds / g,
+        samples=device.samples / g,
+        computing_time=device.computing * second,
+        upload_time=device.sending * second,
+        computing_energy=computing_energy(part, device.samples, device.computing) * joule,
+        upload_energy=sending_energy(upload, rounds, device.sending) * joule,
     )
 
 
 def arrow_problem(functions: Functions) -> ArrowProblem:
     """The built-in relaxation with the user's functions added."""
 
-    def shared(params: Params, s: Array) -> Terms:
-        program, case = params
-        base = PROGRAM.shared(program, s[:_BUILT_IN])
-        g, plan = _plan(program, s)
+    def shared(params: Params, vector: Array) -> Terms:
+        (program, case), (s, longest) = params, _named(vector)
+        base, g = PROGRAM.shared(program, s.vector), s.mix(program).scaling
+        plan = _plan(program, s, longest)
         rows = [g * own(case, plan) for own, summed in functions.sums if summed is None]
         coupled = [g * own(case, plan) for own, summed in functions.sums if summed is not None]
         objective = base.objective
@@ -106,20 +116,20 @@ def arrow_problem(functions: Functions) -> ArrowProblem:
             objective = g * functions.bound[0](case, plan)
         return Terms(
             objective=objective,
-            coupling=jnp.concatenate([base.coupling, *(row[None] for row in coupled)]),
-            residuals=jnp.concatenate(
-                [base.residuals, (s[_BUILT_IN] - s[6])[None], *(row[None] for row in rows)]
-            ),
+            coupling=_appended(base.coupling, *coupled),
+            residuals=_appended(base.residuals, longest - s.round_time, *rows),
         )
 
-    def view(params: Params, s: Array) -> Array:
-        base = PROGRAM.view(params[0], s[:_BUILT_IN])
-        return jnp.concatenate([base, _rounds(params[0], s)[2:], s[_BUILT_IN:]])
+    def view(params: Params, vector: Array) -> Array:
+        (program, _), (s, longest) = params, _named(vector)
+        built_in = PROGRAM.view(program, s.vector)
+        return _appended(built_in, s.mix(program).scaling, longest)
 
     def block(params: Params, own: DeviceParams, v: Array, x: Array) -> Terms:
-        parts, case = own
-        base = PROGRAM.block(params[0], parts, v[:2], x)
-        g, device = v[2], _device(params[0], parts, v, x)
+        (program, _), (parts, case) = params, own
+        seen, variables = _View.named(v), Device(*x)
+        base = PROGRAM.block(program, parts, jnp.stack(seen.built_in), x)
+        g, device = seen.scaling, _device(program, parts, seen, variables)
         uses = [g * summed(case, device) for _, summed in functions.sums if summed is not None]
         rows = [g * each(case, device) for each in functions.each]
         objective = base.objective
@@ -128,20 +138,22 @@ def arrow_problem(functions: Functions) -> ArrowProblem:
             objective = jnp.zeros_like(g) if summed is None else g * summed(case, device)
         return Terms(
             objective=objective,
-            coupling=jnp.concatenate([base.coupling, *(row[None] for row in uses)]),
-            residuals=jnp.concatenate(
-                [base.residuals, (x[1] - v[3])[None], *(row[None] for row in rows)]
-            ),
+            coupling=_appended(base.coupling, *uses),
+            residuals=_appended(base.residuals, variables.computing - seen.longest, *rows),
         )
 
     return ArrowProblem(shared=shared, block=block, view=view)
 
 
+def _appended(rows: Array, *more: Array) -> Array:
+    return jnp.concatenate([rows, *(row[None] for row in more)])
+
+
 def initial_point(program: Program) -> Variables:
     """The built-in start, with Z a little above the longest computing."""
     first = start(program)
-    longest = 1.05 * jnp.max(first.blocks[:, 1], keepdims=True)
-    return Variables(jnp.concatenate([first.shared, longest]), first.blocks)
+    longest = 1.05 * jnp.max(Device(*first.blocks.T).computing)
+    return Variables(_appended(first.shared, longest), first.blocks)
 
 
 def solve_own_program(
@@ -215,14 +227,15 @@ def _least_change(program: Program, slope: Variables, at: Variables, most: Array
     def batches(part: Computing, factor: Array) -> Array:
         return jnp.sum(jnp.minimum(factor * part.min_batch, factor * part.max_batch))
 
-    times = jnp.sum(jnp.minimum(slope.shared[4:], 0)) + jnp.sum(jnp.minimum(slope.blocks[:, 1:], 0))
-    of_p = batches(program.server, slope.shared[3])
-    of_q = batches(program.devices, slope.blocks[:, 0])
-    rays = program.rays
-    weights = jnp.concatenate([slope.shared[:3], jnp.zeros_like(slope.shared[:1])])
-    ends = weights + rays[:, 0] * of_p + rays[:, 1] * of_q + rays[:, 2] * times
+    (s, longest), devices = _named(slope.shared), Device(*slope.blocks.T)
+    of_times = [s.computing, s.broadcast, s.round_time, longest, devices.computing, devices.sending]
+    times = sum((jnp.sum(jnp.minimum(factor, 0)) for factor in of_times), jnp.zeros_like(longest))
+    of_p = batches(program.server, s.samples)
+    of_q = batches(program.devices, devices.samples)
+    ends = ray_values(program, of_p, of_q, times)
+    ends = ends + _appended(s.ray_weights, jnp.zeros_like(longest))
     here = jnp.sum(slope.shared * at.shared) + jnp.sum(slope.blocks * at.blocks)
-    return _least_mix(ends, rays[:, 2], most) - here
+    return _least_mix(ends, program.rays[:, 2], most) - here
 
 
 def _least_mix(values: Array, inverses: Array, most: Array) -> Array:
@@ -239,25 +252,25 @@ def _least_mix(values: Array, inverses: Array, most: Array) -> Array:
 
 def design_of(program: Program, answer: KktPoint) -> Design:
     """The point as rounds and choices per round; ``value`` is the objective."""
-    s, x = answer.variables.shared, answer.variables.blocks
-    p, q, g = _rounds(program, s)
+    (s, _), x = _named(answer.variables.shared), Device(*answer.variables.blocks.T)
+    p, q, g = s.mix(program)
     server, devices = program.server, program.devices
     return Design(
         pretraining_rounds=p / g,
         finetuning_rounds=q / g,
-        server_batch=jnp.clip(s[3] / p, server.min_batch, server.max_batch),
-        server_sample_time=s[4] / s[3],
-        broadcast_exponent=program.broadcast.nats * q / s[5],
-        device_batch=jnp.clip(x[:, 0] / q, devices.min_batch, devices.max_batch),
-        device_sample_time=x[:, 1] / x[:, 0],
-        upload_exponent=program.uploads.nats * q / x[:, 2],
+        server_batch=jnp.clip(s.samples / p, server.min_batch, server.max_batch),
+        server_sample_time=s.computing / s.samples,
+        broadcast_exponent=program.broadcast.nats * q / s.broadcast,
+        device_batch=jnp.clip(x.samples / q, devices.min_batch, devices.max_batch),
+        device_sample_time=x.computing / x.samples,
+        upload_exponent=program.uploads.nats * q / x.sending,
         value=answer.objective,
     )
 
 
 def inverse_denominator(program: Program, answer: KktPoint) -> Array:
     """() G of an answer."""
-    return _rounds(program, answer.variables.shared)[2]
+    return _named(answer.variables.shared)[0].mix(program).scaling
 
 
 def own_multipliers(functions: Functions, multipliers: Rows) -> dict[str, Any]:

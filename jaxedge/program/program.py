@@ -10,9 +10,10 @@ problem this package plans has the form (docs/theory.md)::
                 t1 = t_bc + max_k (b_k tau_k + t_up,k),
                 t_up = nats/x,   e_up = joules (e^x - 1)/x        (x = ln(1 + SNR))
 
-with limits on the batch b, the time per sample tau = c/f and the transmission exponent x. The set
-of rounds is given by its extreme rays in Charnes-Cooper coordinates
-(M, N, 1)/(M eta0 + N eta); a ray with last entry 0 is a direction in which rounds may grow.
+and, where circuits draw power, as much more energy as that times how long they work (`costs`).
+Batches b, times per sample tau = c/f and transmission exponents x have limits. The set of rounds
+is given by its extreme rays in Charnes-Cooper coordinates (M, N, 1)/(M eta0 + N eta); a ray with
+last entry 0 is a direction in which rounds may grow.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Computing:
     """Least time per sample, at the highest clock."""
     max_time: Array
     """Greatest time per sample."""
+    circuit: Array | None = None
+    """Power drawn while computing; None for none (`costs`)."""
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +55,8 @@ class Transmission:
     joules: Array
     min_exponent: Array
     max_exponent: Array
+    circuit: Array | None = None
+    """Power drawn while sending; None for none (`costs`)."""
 
 
 @jax.tree_util.register_dataclass

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.program.elementary import cube_root, polynomial, rest_of_exp
+from jaxedge.program import costs
 from jaxedge.program.program import Computing, Program, Transmission
 
 
@@ -34,56 +34,6 @@ class Prices:
         return jnp.sum(self.device_time, axis=0)
 
 
-_START = (
-    (
-        1.0000191473373647,
-        -4.560575312362012,
-        8.256451209072154,
-        -7.422405922023386,
-        3.322626610984374,
-        -0.5960331131413386,
-    ),
-    (
-        1.0,
-        -4.726646246068174,
-        8.887227204234543,
-        -8.304792729699722,
-        3.8571171767428,
-        -0.7128640498524351,
-    ),
-)
-"""Rational fit of x/l in l/(1 + l) with l = ln(1 + sqrt(2 y)), within 2e-5 for every y."""
-
-
-@jax.custom_jvp
-def transmission_exponent(y: Array) -> Array:
-    """X >= 0 with (x - 1) e^x + 1 = y: the optimal exponent ln(1 + SNR) at price ratio y >= 0.
-
-    One step of Halley's method on the logarithm of the equation, which is almost linear in x,
-    from a rational fit: within 1e-13.
-    """
-    # Squares and reciprocals of x stay finite.
-    y = jnp.clip(y, 1e-250, 1e250)
-    root = jnp.sqrt(2 * y)
-    start = jnp.where(root < 1e-3, root * (1 - root / 2), jnp.log(1 + root))
-    share = start / (1 + start)
-    above, below = (polynomial(c, share) for c in _START)
-    x = start * above / below
-    _, rest = rest_of_exp(x)
-    newton = (x + jnp.log(rest) - jnp.log(y)) * rest / x
-    # The ratio of the second derivative to the first is (rest - x^2 + x rest)/(x rest).
-    bend = (rest - x * x + x * rest) / (x * rest)
-    return x - newton / (1 - newton * bend / 2)
-
-
-@transmission_exponent.defjvp
-def _transmission_exponent_jvp(
-    primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
-    x = transmission_exponent(primals[0])
-    return x, tangents[0] * jnp.exp(-x) / x
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -99,16 +49,18 @@ class Work:
     """lam energy + nu time of one sample."""
     batch_slope: Array
     """Derivative of the batch to the price, 0 at its limits."""
+    energy_elasticity: Array
+    """Of a sample's energy to lam/nu: -2/3 without circuits, or 0 where its time is at a limit."""
     time_elasticity: Array
-    """Of the sample's time to lam/nu: 1/3, or 0 at its limits."""
+    """Of a sample's time to lam/nu: 1/3 without circuits, or 0 at its limits."""
 
 
 def respond_computing(
     part: Computing, lam: Array, nu: Array, *, integer: bool = False, blur: Array | None = None
 ) -> Work:
-    """Minimise variance/b + lam work weight b/tau^2 + nu weight b tau over b and tau.
+    """Minimise variance/b + lam energy + nu time of computing over b and tau.
 
-    tau = clip((2 lam work/nu)^(1/3)) and b = clip(sqrt(variance/price)).
+    tau = clip((2 lam work/(nu + lam circuit))^(1/3)) and b = clip(sqrt(variance/price)).
 
     Args:
         part: server () or devices (K,).
@@ -118,12 +70,12 @@ def respond_computing(
         blur: take the soft minimum of these two at this temperature, in units of the cost: smooth,
             and below the integer cost; the batch is then the mean of both.
     """
-    # Small enough to change nothing, large enough that its square and its reciprocal are finite.
     tiny = jnp.finfo(part.work.dtype).tiny ** 0.3
-    tau = cube_root(jnp.maximum(2 * lam * part.work / jnp.maximum(nu, tiny), tiny))
+    tau = costs.best_sample_time(part, lam, nu)
     elasticity = jnp.where((tau > part.min_time) & (tau < part.max_time), 1 / 3, 0.0)
+    elasticity = elasticity * costs.priced_share(part, lam, nu)
     tau = jnp.clip(tau, part.min_time, part.max_time)
-    sample_energy, sample_time = part.weight * part.work / tau**2, part.weight * tau
+    sample_energy, sample_time = costs.computing(part, tau)
     price = jnp.maximum(lam * sample_energy + nu * sample_time, tiny)
     batch = jnp.sqrt(jnp.maximum(part.variance, tiny**2) / price)
     slope = jnp.where(
@@ -145,7 +97,8 @@ def respond_computing(
             slope = -share * (1 - share) * step**2 / blur
             cost = -blur * jnp.logaddexp(-low / blur, -high / blur)
     used = sample_energy * batch, sample_time * batch
-    return Work(batch, tau, *used, cost, price, slope, elasticity)
+    energy_elasticity = costs.computing_elasticity(part, tau) * elasticity
+    return Work(batch, tau, *used, cost, price, slope, energy_elasticity, elasticity)
 
 
 @jax.tree_util.register_dataclass
@@ -164,19 +117,14 @@ class Send:
 
 @jax.jit
 def respond_transmission(part: Transmission, lam: Array, nu: Array) -> Send:
-    """Minimise lam joules (e^x - 1)/x + nu nats/x over the exponent x."""
-    tiny = jnp.finfo(part.nats.dtype).tiny
-    ratio = nu * part.nats / jnp.maximum(lam * part.joules, tiny)
-    x = transmission_exponent(ratio)
-    free = (x > part.min_exponent) & (x < part.max_exponent)
-    x = jnp.maximum(jnp.clip(x, part.min_exponent, part.max_exponent), tiny)
-    power, rest = rest_of_exp(x)
-    # e^x - 1 = (x - rest) e^x keeps its digits where x is small.
-    energy, time = part.joules * (x - rest) / (power * x), part.nats / x
-    # y = e^x rest with rest = x - 1 + e^-x, so dx/dln y = rest/x.
-    rest = jnp.where(free, rest, 0.0) / x
-    energy_slope = (energy + part.joules / x) * rest**2
-    return Send(x, energy, time, energy_slope, -time * rest / x)
+    """Minimise lam energy + nu time of sending over the exponent x."""
+    x = costs.best_exponent(part, lam, nu)
+    moves = (x > part.min_exponent) & (x < part.max_exponent)
+    x = jnp.clip(x, part.min_exponent, part.max_exponent)
+    x = jnp.maximum(x, jnp.finfo(part.nats.dtype).tiny)
+    share = costs.priced_share(part, lam, nu)
+    energy_slope, time_slope = costs.sending_slopes(part, x, moves)
+    return Send(x, *costs.sending(part, x), share * energy_slope, share * time_slope)
 
 
 @jax.tree_util.register_dataclass

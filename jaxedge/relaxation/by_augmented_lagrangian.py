@@ -18,6 +18,7 @@ from jax import Array
 
 from jaxedge.methods.augmented_lagrangian import AugmentedLagrangian, solve
 from jaxedge.methods.smooth_problem import SmoothAnswer, SmoothProblem
+from jaxedge.program import costs
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.design import Design, design_from_responses
 from jaxedge.program.program import Computing, Program, Transmission
@@ -77,14 +78,15 @@ def responses(program: Program, z: LogPoint) -> Responses:
 
 def _work(part: Computing, log_batch: Array, log_time: Array) -> Work:
     batch, time = jnp.exp(log_batch), jnp.exp(log_time)
-    samples, none = part.weight * batch, jnp.zeros_like(batch)
-    energy = samples * part.work / time**2
-    return Work(batch, time, energy, samples * time, part.variance / batch, none, none, none)
+    none = jnp.zeros_like(batch)
+    energy, seconds = costs.computing(part, time)
+    used = batch * energy, batch * seconds
+    return Work(batch, time, *used, part.variance / batch, none, none, none, none)
 
 
 def _send(part: Transmission, log_exponent: Array) -> Send:
     x, none = jnp.exp(log_exponent), jnp.zeros_like(log_exponent)
-    return Send(x, part.joules * jnp.expm1(x) / x, part.nats / x, none, none)
+    return Send(x, *costs.sending(part, x), none, none)
 
 
 def objective(program: Program, z: LogPoint) -> Array:
@@ -156,8 +158,8 @@ def shortest(program: Program) -> Array:
     server, devices = program.server, program.devices
     own = server.weight * server.min_batch * server.min_time
     each = devices.weight * devices.min_batch * devices.min_time
-    each = each + program.uploads.nats / program.uploads.max_exponent
-    broadcast = program.broadcast.nats / program.broadcast.max_exponent
+    each = each + costs.sending_time(program.uploads, program.uploads.max_exponent)
+    broadcast = costs.sending_time(program.broadcast, program.broadcast.max_exponent)
     return jnp.stack([own, jnp.max(each) + broadcast])
 
 

@@ -20,6 +20,7 @@ from jax import Array
 
 from jaxedge.methods.convex_approximation import ConvexApproximation, approximate, search
 from jaxedge.methods.smooth_problem import SmoothAnswer, SmoothProblem
+from jaxedge.program import costs
 from jaxedge.program.design import Design
 from jaxedge.program.program import Computing, Program
 from jaxedge.program.responses import Prices
@@ -48,9 +49,9 @@ def _raised(
 ) -> tuple[Array, Array]:
     """Energy and time of computing in one round, or convex functions above them."""
     b, f = jnp.exp(log_batch - near[0]), jnp.exp(near[1] - log_time)
-    batch, time = jnp.exp(near[0]), jnp.exp(near[1])
-    energy = part.weight * part.work * batch / time**2 * (b**3 + 2 * f**3) / 3
-    return energy, part.weight * batch * time * (b**2 + f**-2) / 2
+    energy, time = (jnp.exp(near[0]) * cost for cost in costs.computing(part, jnp.exp(near[1])))
+    switching, longer = energy - costs.drawn(part, time), time * (b**2 + f**-2) / 2
+    return switching * (b**3 + 2 * f**3) / 3 + costs.drawn(part, longer), longer
 
 
 def _residuals(params: tuple[AtRounds, LogPoint], z: LogPoint) -> Array:

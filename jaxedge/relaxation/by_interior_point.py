@@ -1,36 +1,35 @@
-"""The unit-free program in its convex form, as a block-arrow problem for the interior point.
+"""The relaxed program by the interior point: where it starts, and the prices at its answer.
 
-Variables are the totals of docs/theory.md in Charnes-Cooper coordinates, with the rounds as a mix
-of the program's rays::
-
-    shared      (w_1, w_2, w_3, X0, T0, D, R)        (P, Q, G) = sum_i w_i ray_i,  sum_i w_i = 1
-    device k    (X_k, C_k, U_k)
-
-    minimise    gap G + floor P + variance0 P²/X0 + sum_k variance_k Q²/X_k
-    subject to  weight work0 X0³/T0² + send0(Q, D) + sum_k [work_k X_k³/C_k² + send_k(Q, U_k)] <= G
-                weight T0 + D + R <= G,    C_k + U_k <= R,    linear limits on X, T0, C, D and U
-
-with send(Q, U) = joules U (e^(nats Q/U) - 1)/nats. The multipliers of the energy row and of the
-devices' times are the dual's prices.
+The multipliers of the energy row and of the devices' times are the dual's prices (`arrow_form`);
+those that the barrier spoils are told anew from the point.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.methods.arrow import ArrowProblem, Terms, Variables
+from jaxedge.methods.arrow import Variables
 from jaxedge.methods.interior_point import InteriorPoint, KktPoint, solve
 from jaxedge.methods.roots import decreasing_roots
+from jaxedge.program import costs
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.design import recover
 from jaxedge.program.program import Computing, Program, Transmission
 from jaxedge.program.responses import Prices, respond_computing, respond_transmission
+from jaxedge.relaxation.arrow_form import (
+    DEVICE_TIME,
+    LEAST_EXPONENT,
+    PROGRAM,
+    Device,
+    Mix,
+    Shared,
+)
 from jaxedge.relaxation.dual_bisection import device_log_time
 
-_MARGIN = 1e-8
-"""Relative widening of every box, so that a fixed batch, clock or power has an interior."""
 _INSIDE = 0.1
 """Share of a box, in logarithms, that the start keeps from its ends."""
 _TOLERANCE = 1e-10
@@ -42,103 +41,6 @@ _TILT = 1e-9
 _REACH = 20.0
 """Greatest change of the logarithm of a device's price in the polish."""
 _LEAST_PRICE = 1e-30
-_ROUND_TIME = 6
-"""Position of R among the shared variables."""
-_DEVICE_TIME = 0
-"""Position of C_k + U_k <= R among the local rows."""
-
-
-def _weights(s: Array) -> Array:
-    """(4,) weights of the rays."""
-    return jnp.concatenate([s[:3], 1 - jnp.sum(s[:3], keepdims=True)])
-
-
-def _mix(program: Program, s: Array) -> tuple[Array, Array, Array]:
-    """(P, Q, G) of the shared variables."""
-    rounds = jnp.sum(_weights(s)[:, None] * program.rays, axis=0)
-    return rounds[0], rounds[1], rounds[2]
-
-
-def _repeats(rays: Array) -> Array:
-    """(4,) 1 at each ray that stood before: unless it costs something, its weight is undefined."""
-    same = jnp.all(rays[:, None] == rays[None], axis=2)
-    return 1.0 * jnp.any(jnp.tril(same, -1), axis=1)
-
-
-def _computing_rows(part: Computing, rounds: Array, samples: Array, time: Array) -> list[Array]:
-    """Batch and time per sample inside their boxes."""
-    there = jnp.isfinite(part.max_time)
-    slowest = jnp.where(there, part.max_time, 0.0) * (1 + _MARGIN)
-    return [
-        rounds * part.min_batch * (1 - _MARGIN) - samples,
-        samples - rounds * part.max_batch * (1 + _MARGIN),
-        samples * part.min_time * (1 - _MARGIN) - time,
-        jnp.where(there, time - samples * slowest, -1.0),
-    ]
-
-
-def _sending_rows(part: Transmission, rounds: Array, time: Array) -> list[Array]:
-    """Exponent nats rounds/time inside its box."""
-    there = part.min_exponent > 0
-    least = jnp.where(there, part.min_exponent, 0.0) * (1 - _MARGIN)
-    nats = part.nats * rounds
-    return [
-        nats - time * part.max_exponent * (1 + _MARGIN),
-        jnp.where(there, time * least - nats, -1.0),
-    ]
-
-
-def _computing_energy(part: Computing, samples: Array, time: Array) -> Array:
-    return part.weight * part.work * samples * (samples / time) ** 2
-
-
-def _sending_energy(part: Transmission, rounds: Array, time: Array) -> Array:
-    return part.joules / part.nats * time * jnp.expm1(part.nats * rounds / time)
-
-
-def _shared(program: Program, s: Array) -> Terms:
-    p, q, g = _mix(program, s)
-    samples, time, broadcast, slowest = s[3], s[4], s[5], s[6]
-    server = program.server
-    spent = _computing_energy(server, samples, time)
-    spent = spent + _sending_energy(program.broadcast, q, broadcast)
-    rows = [
-        server.weight * time + broadcast + slowest - g,
-        *_computing_rows(server, p, samples, time),
-        *_sending_rows(program.broadcast, q, broadcast),
-    ]
-    bound = program.gap * g + program.floor * p + server.variance * p * (p / samples)
-    return Terms(
-        objective=bound + jnp.sum(_repeats(program.rays) * _weights(s)),
-        coupling=(spent - g)[None],
-        residuals=jnp.concatenate([jnp.stack(rows), -s[:3], jnp.sum(s[:3], keepdims=True) - 1]),
-    )
-
-
-def _view(program: Program, s: Array) -> Array:
-    return jnp.stack([_mix(program, s)[1], s[6]])
-
-
-def _block(program: Program, device: tuple[Computing, Transmission], v: Array, x: Array) -> Terms:
-    part, upload = device
-    rounds, slowest = v[0], v[1]
-    samples, computing, sending = x[0], x[1], x[2]
-    spent = _computing_energy(part, samples, computing)
-    spent = spent + _sending_energy(upload, rounds, sending)
-    rows = [
-        computing + sending - slowest,
-        *_computing_rows(part, rounds, samples, computing),
-        *_sending_rows(upload, rounds, sending),
-    ]
-    return Terms(
-        objective=part.variance * rounds * (rounds / samples),
-        coupling=spent[None],
-        residuals=jnp.stack(rows),
-    )
-
-
-PROGRAM = ArrowProblem(shared=_shared, block=_block, view=_view)
-"""Parameters: the program; of a block: its `Computing` and its `Transmission`."""
 
 
 def _inside(value: Array, low: Array, high: Array) -> Array:
@@ -148,41 +50,43 @@ def _inside(value: Array, low: Array, high: Array) -> Array:
     return jnp.clip(value, low, high)
 
 
+class _Round(NamedTuple):
+    """A part's choices and what they cost in one round."""
+
+    batch: Array
+    sample_time: Array
+    computing: tuple[Array, Array]
+    """Energy and time."""
+    sending: tuple[Array, Array]
+
+
+def _round(part: Computing, link: Transmission, lam: Array, nu: Array) -> _Round:
+    """The best responses to prices, moved away from the ends of their boxes."""
+    work, sent = respond_computing(part, lam, nu), respond_transmission(link, lam, nu)
+    batch = _inside(work.batch, part.min_batch, part.max_batch)
+    time = _inside(work.sample_time, part.min_time, part.max_time)
+    exponent = _inside(sent.exponent, link.min_exponent, link.max_exponent)
+    energy, seconds = costs.computing(part, time)
+    return _Round(batch, time, (batch * energy, batch * seconds), costs.sending(link, exponent))
+
+
 def start(program: Program) -> Variables:
     """An inner point: best responses to even prices, and rounds that leave room in both budgets."""
     count = program.devices.work.shape[0]
     lam = jnp.full_like(program.gap, 1 / 3)
     nus = jnp.full_like(program.devices.work, 2 / 3 / count)
-    server, own = program.server, respond_computing(program.server, lam, 2 * lam)
-    devices, each = program.devices, respond_computing(program.devices, lam, nus)
-    b0, tau0 = _computing_start(server, own.batch, own.sample_time)
-    b, tau = _computing_start(devices, each.batch, each.sample_time)
-    wait = _sending_start(program.broadcast, lam, 2 * lam)
-    send = _sending_start(program.uploads, lam, nus)
-    slowest = 1.1 * jnp.max(b * tau + send)
-    energy = _sending_energy(program.broadcast, jnp.ones_like(lam), wait) + jnp.sum(
-        _computing_energy(devices, b, b * tau)
-        + _sending_energy(program.uploads, 1 + 0 * send, send)
-    )
-    pre = jnp.stack([_computing_energy(server, b0, b0 * tau0), server.weight * b0 * tau0])
-    weights = _rounds_start(program, pre, jnp.stack([energy, wait + slowest]))
-    p, q, _ = _mix(program, weights[:3])
-    shared = jnp.stack([p * b0, p * b0 * tau0, q * wait, q * slowest])
-    blocks = jnp.stack([q * b, q * b * tau, q * send], axis=1)
-    return Variables(jnp.concatenate([weights[:3], shared]), blocks)
-
-
-def _computing_start(part: Computing, batch: Array, time: Array) -> tuple[Array, Array]:
-    return (
-        _inside(batch, part.min_batch, part.max_batch),
-        _inside(time, part.min_time, part.max_time),
-    )
-
-
-def _sending_start(part: Transmission, lam: Array, nu: Array) -> Array:
-    """Time of a transmission in a round."""
-    exponent = respond_transmission(part, lam, nu).exponent
-    return part.nats / _inside(exponent, part.min_exponent, part.max_exponent)
+    server = _round(program.server, program.broadcast, lam, 2 * lam)
+    devices = _round(program.devices, program.uploads, lam, nus)
+    wait, send = server.sending[1], devices.sending[1]
+    slowest = 1.1 * jnp.max(devices.computing[1] + send)
+    energy = server.sending[0] + jnp.sum(devices.computing[0] + devices.sending[0])
+    fine = jnp.stack([energy, wait + slowest])
+    weights = _rounds_start(program, jnp.stack(server.computing), fine)
+    p, q, _ = Mix(*jnp.sum(weights[:, None] * program.rays, axis=0))
+    b0, b = server.batch, devices.batch
+    shared = Shared(weights[:3], p * b0, p * b0 * server.sample_time, q * wait, q * slowest)
+    blocks = Device(q * b, q * b * devices.sample_time, q * send)
+    return Variables(shared.vector, jnp.stack(blocks, axis=1))
 
 
 def _rounds_start(program: Program, pre: Array, fine: Array) -> Array:
@@ -209,13 +113,12 @@ def prices_of(program: Program, answer: KktPoint) -> Prices:
     make its best response too slow or too costly. Its pace at the answer tells the price better,
     lam |d energy/d time|; what that moves is given to the dearest device, so that the sum stays.
     """
-    z, (shared, blocks) = answer.multipliers, answer.variables
-    lam, nus = z.coupling[0], z.blocks[:, _DEVICE_TIME]
-    samples, computing, sending = blocks[:, 0], blocks[:, 1], blocks[:, 2]
-    exponent = program.uploads.nats * _mix(program, shared)[1] / sending
-    by_work = 2 * program.devices.work * (samples / computing) ** 3
-    steepness = (exponent - 1) * jnp.expm1(exponent) + exponent
-    by_send = program.uploads.joules / program.uploads.nats * steepness
+    z, devices = answer.multipliers, Device(*answer.variables.blocks.T)
+    lam, nus = z.coupling[0], z.blocks[:, DEVICE_TIME]
+    rounds = Shared.named(answer.variables.shared).mix(program).finetuning
+    by_work = costs.computing_pace(program.devices, devices.computing / devices.samples)
+    exponent = program.uploads.nats * rounds / devices.sending
+    by_send = costs.sending_pace(program.uploads, jnp.maximum(exponent, LEAST_EXPONENT))
     pace = lam * jnp.maximum(by_work, by_send)
     dearest = jnp.arange(nus.shape[0]) == jnp.argmax(nus)
     spoilt = (jnp.abs(nus - pace) < _NOISE * jnp.sum(nus)) & ~dearest
@@ -232,9 +135,9 @@ def polished(program: Program, answer: KktPoint) -> Prices:
     all its limits, whose time tells nothing, keeps its multiplier.
     """
     first = prices_of(program, answer)
-    z, shared = answer.multipliers, answer.variables.shared
-    lam, nus = first.energy, jnp.maximum(z.blocks[:, _DEVICE_TIME], _LEAST_PRICE)
-    log_round = jnp.log(shared[_ROUND_TIME] / _mix(program, shared)[1])
+    z, shared = answer.multipliers, Shared.named(answer.variables.shared)
+    lam, nus = first.energy, jnp.maximum(z.blocks[:, DEVICE_TIME], _LEAST_PRICE)
+    log_round = jnp.log(shared.round_time / shared.mix(program).finetuning)
     start = jnp.log(nus)
 
     def excess(log_nu: Array) -> Array:

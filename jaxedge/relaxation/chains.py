@@ -14,6 +14,7 @@ linear. What it leaves is repaired: chains fill their share of the delay exactly
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -22,9 +23,8 @@ import numpy as np
 from jax import Array
 
 from jaxedge.methods.roots import bracketed_root, decreasing_roots
-from jaxedge.program.elementary import rest_of_exp
-from jaxedge.program.program import Program
-from jaxedge.program.responses import transmission_exponent
+from jaxedge.program import costs
+from jaxedge.program.program import Computing, Program, Transmission
 
 TOLERANCE = 1e-12
 """Relative excess over a budget that is taken for rounding."""
@@ -41,56 +41,52 @@ _MAX_ITERATIONS = 25
 class Chains(NamedTuple):
     """What computes and then sends, (K + 1,): the devices in one round, the server in all."""
 
-    samples: Array
-    work: Array
-    min_time: Array
-    max_time: Array
+    computing: Computing
+    """With all samples as the weight of one in the batch."""
     sends: Array
-    nats: Array
-    joules: Array
-    min_exponent: Array
-    max_exponent: Array
+    """How often each sends."""
+    sending: Transmission
 
     def respond(self, log_price: Array) -> tuple[Array, Array]:
         """Times per sample and exponents that are best at a price of time in energy."""
-        free = jnp.exp((jnp.log(2 * self.work) - log_price) / 3)
-        x = transmission_exponent(jnp.exp(log_price) * (self.nats / self.joules))
-        tau = jnp.clip(free, self.min_time, self.max_time)
-        return tau, jnp.clip(x, self.min_exponent, self.max_exponent)
+        a, b, price = self.computing, self.sending, jnp.exp(log_price)
+        tau = jnp.clip(costs.best_sample_time(a, 1.0, price), a.min_time, a.max_time)
+        x = costs.best_exponent(b, 1.0, price)
+        return tau, jnp.clip(x, b.min_exponent, b.max_exponent)
 
-    def time(self, tau: Array, x: Array) -> Array:
-        """Computing and sending."""
-        return self.samples * tau + self.sends * self.nats / x
+    def fastest(self) -> tuple[Array, Array]:
+        """The choices flat out."""
+        return self.computing.min_time, self.sending.max_exponent
 
-    def energy(self, tau: Array, x: Array) -> Array:
-        """Computing and sending."""
-        return self.samples * self.work / tau**2 + self.sends * self.joules * jnp.expm1(x) / x
+    def use(self, tau: Array, x: Array) -> tuple[Array, Array]:
+        """Energy and time of computing and sending."""
+        energy, time = costs.computing(self.computing, tau)
+        sent_energy, sent_time = costs.sending(self.sending, x)
+        return energy + self.sends * sent_energy, time + self.sends * sent_time
 
     def log_time(self, log_price: Array) -> Array:
         """Logarithm of the time under the best response."""
-        time = self.time(*self.respond(log_price))
+        _, time = self.use(*self.respond(log_price))
         return jnp.log(jnp.maximum(time, np.finfo(time.dtype).tiny))
 
     def log_price(self, tau: Array, x: Array) -> Array:
         """Highest price at which either choice is best; choices without freedom count as zero."""
-        moves = (self.samples > 0) & (self.min_time < self.max_time) & (tau <= self.max_time)
-        computing = jnp.where(moves, jnp.log(2 * self.work) - 3 * jnp.log(tau), LOG_ZERO)
-        moves = (self.sends > 0) & (self.min_exponent < self.max_exponent)
-        moves = moves & (x >= self.min_exponent)
-        rest = jnp.log(self.joules / self.nats) + x + jnp.log(rest_of_exp(x)[1])
-        sending = jnp.where(moves, rest, LOG_ZERO)
-        return jnp.maximum(jnp.maximum(computing, sending), LOG_ZERO)
+        a, b = self.computing, self.sending
+        moves = (a.weight > 0) & (a.min_time < a.max_time) & (tau <= a.max_time)
+        computing = jnp.where(moves, costs.computing_pace(a, tau), 0)
+        moves = (self.sends > 0) & (b.min_exponent < b.max_exponent) & (x >= b.min_exponent)
+        sending = jnp.where(moves, costs.sending_pace(b, x), 0)
+        return jnp.maximum(_log(jnp.maximum(computing, sending)), LOG_ZERO)
 
     def fill(self, log_price: Array, time: Array) -> tuple[Array, Array]:
         """Choices near the best response that take exactly ``time``, or as near as limits allow."""
-        tau, x = self.respond(log_price)
-        full = (time - self.sends * self.nats / x) / self.samples
-        full = jnp.clip(full, self.min_time, self.max_time)
-        tau = jnp.where(self.samples > 0, full, tau)
-        left = time - self.samples * tau
+        (tau, x), a, b = self.respond(log_price), self.computing, self.sending
+        full = (time - self.sends * costs.sending_time(b, x)) / a.weight
+        tau = jnp.where(a.weight > 0, jnp.clip(full, a.min_time, a.max_time), tau)
+        left = time - a.weight * tau
         # Nothing left means the highest exponent; the division must not see a zero.
-        full = self.sends * self.nats / jnp.maximum(left, np.finfo(left.dtype).tiny)
-        full = jnp.clip(full, self.min_exponent, self.max_exponent)
+        full = self.sends * b.nats / jnp.maximum(left, np.finfo(left.dtype).tiny)
+        full = jnp.clip(full, b.min_exponent, b.max_exponent)
         return tau, jnp.where(self.sends > 0, full, x)
 
 
@@ -100,17 +96,13 @@ def chains_of(program: Program, m: Array, n: Array, server: Array, device: Array
     def join(of_devices: Array, of_server: Array) -> Array:
         return jnp.concatenate([jnp.broadcast_to(of_devices, device.shape), of_server[None]])
 
-    a, b, up, down = program.devices, program.server, program.uploads, program.broadcast
+    computing: Computing = jax.tree.map(join, program.devices, program.server)
+    sending: Transmission = jax.tree.map(join, program.uploads, program.broadcast)
+    samples = join(program.devices.weight * device, m * program.server.weight * server)
     return Chains(
-        samples=join(a.weight * device, m * b.weight * server),
-        work=join(a.work, b.work),
-        min_time=join(a.min_time, b.min_time),
-        max_time=join(a.max_time, b.max_time),
+        computing=dataclasses.replace(computing, weight=samples),
         sends=join(jnp.ones_like(n), n),
-        nats=join(up.nats, down.nats),
-        joules=join(up.joules, down.joules),
-        min_exponent=join(up.min_exponent, down.min_exponent),
-        max_exponent=join(up.max_exponent, down.max_exponent),
+        sending=sending,
     )
 
 
@@ -141,7 +133,7 @@ class _Case(NamedTuple):
 
 
 def _case(chains: Chains, rounds: Array, deadline: Array) -> _Case:
-    fastest = chains.time(chains.min_time, chains.max_exponent)
+    _, fastest = chains.use(*chains.fastest())
     of_devices, of_server = rounds * jnp.max(fastest[:-1]), fastest[-1]
     deadline = jnp.maximum(deadline, of_devices + of_server)
     tiny = np.finfo(fastest.dtype).tiny
@@ -153,7 +145,7 @@ def _case(chains: Chains, rounds: Array, deadline: Array) -> _Case:
     least = odds(of_devices, deadline - of_devices)
     greatest = jnp.maximum(odds(deadline - of_server, of_server), least)
     # At the top itself the times have no slope; the square root of the rounding has one.
-    top = chains.log_price(chains.min_time, chains.max_exponent)
+    top = chains.log_price(*chains.fastest())
     top = jnp.maximum(top - jnp.sqrt(np.finfo(top.dtype).eps), LOG_ZERO)
     return _Case(chains, rounds, deadline, least, greatest, fastest, top)
 
@@ -171,13 +163,11 @@ def _start(case: _Case) -> _State:
     odds = jnp.clip(jnp.zeros_like(case.deadline), case.least_odds, case.greatest_odds)
     share = jnp.exp(_log_shares(case, odds))
     tiny = np.finfo(share.dtype).tiny
-    chains = case.chains
-    sending = chains.sends * chains.nats
-    tau = jnp.maximum(share - sending / chains.max_exponent, tiny)
-    tau = tau / jnp.maximum(chains.samples, tiny)
-    x = sending / jnp.maximum(share - chains.samples * chains.min_time, tiny)
-    x = jnp.maximum(x, tiny)
-    log_price = jnp.minimum(chains.log_price(tau, x), case.top)
+    samples, nats = case.chains.computing.weight, case.chains.sends * case.chains.sending.nats
+    least_time, most = case.chains.fastest()
+    tau = jnp.maximum(share - nats / most, tiny) / jnp.maximum(samples, tiny)
+    x = jnp.maximum(nats / jnp.maximum(share - samples * least_time, tiny), tiny)
+    log_price = jnp.minimum(case.chains.log_price(tau, x), case.top)
     return _State(odds, log_price, jnp.full_like(odds, jnp.inf), jnp.zeros((), int))
 
 
@@ -234,11 +224,6 @@ def _bracketed(case: _Case, s: _State) -> _State:
     return s._replace(odds=odds, log_price=prices(odds, start))
 
 
-def _energy(chains: Chains, rounds: Array, tau: Array, x: Array) -> Array:
-    each = chains.energy(tau, x)
-    return rounds * jnp.sum(each[:-1]) + each[-1]
-
-
 def _balanced_prices(case: _Case, s: _State) -> Array:
     """(K + 1,) the chains' prices, made to balance: the devices' sum is the server's.
 
@@ -263,8 +248,8 @@ def _log(prices: Array) -> Array:
 
 def _price_bound(case: _Case, prices: Array) -> Array:
     """The Lagrangian's minimum, a lower bound on the energy within the deadline at any prices."""
-    answer = case.chains.respond(_log(prices))
-    each = case.chains.energy(*answer) + prices * case.chains.time(*answer)
+    energy, time = case.chains.use(*case.chains.respond(_log(prices)))
+    each = energy + prices * time
     paid, earned = case.rounds * jnp.sum(each[:-1]) + each[-1], prices[-1] * case.deadline
     # Near flat out both are huge: what their difference loses to rounding is given away.
     rounding = 64 * float(np.finfo(paid.dtype).eps)
@@ -292,9 +277,9 @@ def within(chains: Chains, rounds: Array, deadline: Array) -> Spending:
     device = whole * z / jnp.where(rounds > 0, rounds, 1)
     shares = jnp.append(jnp.full_like(s.log_price[:-1], device), whole - rounds * device)
     tau, x = chains.fill(s.log_price, shares)
-    time = chains.time(tau, x)
+    spent, time = chains.use(tau, x)
     delay = rounds * jnp.max(time[:-1]) + time[-1]
     meets = delay <= deadline * (1 + TOLERANCE)
-    energy = jnp.where(meets, _energy(chains, rounds, tau, x), jnp.inf)
+    energy = jnp.where(meets, rounds * jnp.sum(spent[:-1]) + spent[-1], jnp.inf)
     bound = jnp.where(meets, _price_bound(case, _balanced_prices(case, s)), jnp.inf)
     return Spending(tau, x, energy, delay, bound, s.steps)

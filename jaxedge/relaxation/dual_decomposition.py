@@ -103,11 +103,11 @@ def _of_work(work: Work, lam: Array, nu: Array) -> tuple[_Use, _Use, _Use]:
     rate = work.batch_slope / work.batch
     by_l = rate * lam * work.energy / work.batch
     by_n = rate * nu * work.time / work.batch
-    third = work.time_elasticity
+    of_energy, of_time = work.energy_elasticity, work.time_elasticity
     return (
         _Use(work.energy, work.time, work.cost),
-        _Use(work.energy * (by_l - 2 * third), work.time * (by_l + third), lam * work.energy),
-        _Use(work.energy * (by_n + 2 * third), work.time * (by_n - third), nu * work.time),
+        _Use(work.energy * (by_l + of_energy), work.time * (by_l + of_time), lam * work.energy),
+        _Use(work.energy * (by_n - of_energy), work.time * (by_n - of_time), nu * work.time),
     )
 
 

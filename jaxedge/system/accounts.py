@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.system import channel, delay, energy
 from jaxedge.system.allocation import Allocation
+from jaxedge.system.round_costs import round_costs
 
 COMPONENTS = ("pre-training computing", "broadcasts", "device computing", "uploads")
 """What energy and delay are spent on, in the order of a plan; the first alone is pre-training."""
@@ -68,22 +68,22 @@ def breakdown(scenario: Scenario, allocation: Allocation) -> Breakdown:
 def _spent(scenario: Scenario, allocation: Allocation) -> dict[str, Any]:
     """All sums in one compiled program: a dozen separate ones would take longer to compile."""
     first, second = _rounds(allocation)
-    computing = energy.compute_energy(scenario, allocation) * second
-    uploads = energy.upload_energy(scenario, allocation) * second
-    device_time = delay.device_time(scenario, allocation)
+    spent = round_costs(scenario, allocation)
+    computing, uploads = spent.devices.energy * second, spent.uploads.energy * second
+    device_time = spent.devices.time + spent.uploads.time
     slowest = jnp.argmax(device_time)
     return {
         "energy": (
-            energy.pretraining_round_energy(scenario, allocation) * first,
-            energy.downlink_energy(scenario, allocation) * second,
+            spent.server.energy * first,
+            spent.broadcast.energy * second,
             computing.sum(),
             uploads.sum(),
         ),
         "delay": (
-            delay.pretraining_round_time(scenario, allocation) * first,
-            channel.downlink_time(scenario, allocation) * second,
-            delay.compute_time(scenario, allocation)[slowest] * second,
-            channel.uplink_time(scenario, allocation)[slowest] * second,
+            spent.server.time * first,
+            spent.broadcast.time * second,
+            spent.devices.time[slowest] * second,
+            spent.uploads.time[slowest] * second,
         ),
         "slowest": slowest,
         "device_energy": computing + uploads,

@@ -1,35 +1,15 @@
-"""Wireless links: rates and times of uploads and broadcast, and the powers behind them."""
+"""Wireless links: the rates of uploads and broadcast, and the powers behind them."""
 
 from __future__ import annotations
-
-import math
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.scenario.costs import rate_for_power
 from jaxedge.scenario.scenario import Devices, Scenario
+from jaxedge.scenario.units import LN2
 from jaxedge.system.allocation import Allocation
-
-_LN2 = math.log(2.0)
-
-
-def rate_for_power(
-    power: ArrayLike, bandwidth: ArrayLike, gain: ArrayLike, noise_density: ArrayLike
-) -> Array:
-    """Rate of a link, B log2(1 + p h/(N0 B)).
-
-    Args:
-        power: p in W, any shape.
-        bandwidth: B in Hz.
-        gain: h, channel power gain.
-        noise_density: N0 in W/Hz.
-
-    Returns:
-        Rate in bit/s, accurate at low signal-to-noise ratio too.
-    """
-    snr = jnp.asarray(power * gain) / (noise_density * bandwidth)
-    return jnp.log1p(snr) * bandwidth / _LN2
 
 
 def power_for_rate(
@@ -46,7 +26,7 @@ def power_for_rate(
     Returns:
         Power in W.
     """
-    return jnp.expm1(_LN2 * rate / bandwidth) * (noise_density * bandwidth / gain)
+    return jnp.expm1(LN2 * rate / bandwidth) * (noise_density * bandwidth / gain)
 
 
 def power_for_time(
@@ -91,13 +71,3 @@ def downlink_rate(scenario: Scenario, allocation: Allocation) -> Array:
     return rate_for_power(
         allocation.server.power, scenario.server.bandwidth, gain, scenario.noise_density
     )
-
-
-def uplink_time(scenario: Scenario, allocation: Allocation) -> Array:
-    """(K,) seconds of one upload, S_u/rate_k."""
-    return jnp.reciprocal(uplink_rate(scenario, allocation)) * scenario.upload_bits
-
-
-def downlink_time(scenario: Scenario, allocation: Allocation) -> Array:
-    """() seconds of one broadcast, S_d/rate_0."""
-    return jnp.reciprocal(downlink_rate(scenario, allocation)) * scenario.download_bits

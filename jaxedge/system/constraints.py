@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxedge.scenario.costs import circuit_power, computing, with_circuit
 from jaxedge.scenario.scenario import Devices, Scenario, Server
 from jaxedge.system.allocation import Allocation
 from jaxedge.system.delay import delay
@@ -78,7 +79,10 @@ def feasible(scenario: Scenario, allocation: Allocation, tolerance: ArrayLike = 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnergyInTotals:
-    """J of each part over the whole plan; each entry is jointly convex in the totals."""
+    """J of each part over the whole plan; each entry is jointly convex in the totals.
+
+    What circuits draw, W times a total time, is added to each.
+    """
 
     server: Array
     """() kappa_0 c_0³ X_0³/T_0²."""
@@ -95,11 +99,15 @@ def energy_in_totals(scenario: Scenario, totals: Totals) -> EnergyInTotals:
     rounds = jnp.asarray(totals.finetuning_rounds)
     uploads = upload_power(scenario, ratio(rounds, totals.upload_time))
     broadcast = broadcast_power(scenario, ratio(rounds, totals.broadcast_time))
+    server = _computing(scenario.server, totals.server_samples, totals.server_time)
+    devices = _computing(scenario.devices, totals.device_samples, totals.device_time)
+    sent = uploads * totals.upload_time, broadcast * totals.broadcast_time
+    watts = circuit_power(scenario)
     return EnergyInTotals(
-        server=_computing(scenario.server, totals.server_samples, totals.server_time),
-        devices=_computing(scenario.devices, totals.device_samples, totals.device_time),
-        uploads=uploads * totals.upload_time,
-        broadcast=broadcast * totals.broadcast_time,
+        server=with_circuit(server, totals.server_time, watts.server),
+        devices=with_circuit(devices, totals.device_time, watts.devices),
+        uploads=with_circuit(sent[0], totals.upload_time, watts.uploads),
+        broadcast=with_circuit(sent[1], totals.broadcast_time, watts.broadcast),
     )
 
 
@@ -157,8 +165,8 @@ def _least_times(scenario: Scenario, totals: Totals) -> tuple[Array, Array]:
     theirs = jnp.asarray(totals.device_samples) * devices.cycles_per_sample / devices.max_clock
     broadcast = second * fastest.broadcast_time - totals.broadcast_time
     uploads = second * fastest.upload_time - totals.upload_time
-    computing = _join(own - totals.server_time, theirs - totals.device_time)
-    return computing, _join(broadcast, uploads)
+    computed = _join(own - totals.server_time, theirs - totals.device_time)
+    return computed, _join(broadcast, uploads)
 
 
 def _batches_in_totals(scenario: Scenario, totals: Totals) -> Array:
@@ -179,8 +187,8 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:
 
 def _computing(part: Server | Devices, samples: ArrayLike, time: ArrayLike) -> Array:
     """J, kappa c³ X³/T² in an order that float32 survives."""
-    cycles = jnp.asarray(part.cycles_per_sample * samples)
-    return cycles * part.capacitance * jnp.square(ratio(cycles, time))
+    clock = ratio(jnp.asarray(part.cycles_per_sample * samples), time)
+    return computing(part, samples, clock, None).energy
 
 
 def _join(server: ArrayLike, devices: ArrayLike) -> Array:

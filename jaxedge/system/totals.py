@@ -16,8 +16,8 @@ from jax.typing import ArrayLike
 
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation, StageAllocation
-from jaxedge.system.channel import downlink_time, power_for_rate, uplink_time, weakest_downlink_gain
-from jaxedge.system.delay import compute_time, pretraining_round_time
+from jaxedge.system.channel import power_for_rate, weakest_downlink_gain
+from jaxedge.system.round_costs import round_costs
 
 
 @jax.tree_util.register_dataclass
@@ -49,14 +49,14 @@ def to_totals(scenario: Scenario, allocation: Allocation) -> Totals:
     """Totals of an allocation, with T_1 at its least."""
     first = jnp.asarray(allocation.pretraining_rounds)
     second = jnp.asarray(allocation.finetuning_rounds)
-    computing = second * compute_time(scenario, allocation)
-    uploads = second * uplink_time(scenario, allocation)
-    broadcast = second * downlink_time(scenario, allocation)
+    spent = round_costs(scenario, allocation)
+    computing, uploads = second * spent.devices.time, second * spent.uploads.time
+    broadcast = second * spent.broadcast.time
     return Totals(
         pretraining_rounds=first,
         finetuning_rounds=second,
         server_samples=first * allocation.server.batch,
-        server_time=first * pretraining_round_time(scenario, allocation),
+        server_time=first * spent.server.time,
         device_samples=second * allocation.devices.batch,
         device_time=computing,
         upload_time=uploads,

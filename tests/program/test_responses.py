@@ -10,13 +10,13 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from jaxedge.bounds.two_stage import two_stage_program
+from jaxedge.program.elementary import transmission_exponent
 from jaxedge.program.program import Computing, Transmission
 from jaxedge.program.responses import (
     Prices,
     respond,
     respond_computing,
     respond_transmission,
-    transmission_exponent,
 )
 from jaxedge.scenario.sampling import sample_batch
 
@@ -27,7 +27,10 @@ def _log_uniform(rng, low, high):
     return jnp.asarray(np.exp(rng.uniform(np.log(low), np.log(high), COUNT)))
 
 
-def _computing(seed=0):
+CIRCUITS = pytest.mark.parametrize("circuits", [False, True], ids=["plain", "circuits"])
+
+
+def _computing(seed=0, *, circuits=False):
     """Parts that stand at their limits about as often as inside, and prices."""
     rng = np.random.default_rng(seed)
     work = _log_uniform(rng, 1e-12, 1e-2)
@@ -40,11 +43,12 @@ def _computing(seed=0):
         max_batch=jnp.asarray(rng.integers(4, 65, COUNT) * 1.0),
         min_time=tau,
         max_time=jnp.where(rng.random(COUNT) < 0.5, jnp.inf, 3 * tau),
+        circuit=_log_uniform(rng, 1e-2, 1e1) if circuits else None,
     )
     return part, _log_uniform(rng, 1e-2, 1e2), _log_uniform(rng, 1e-2, 1e2)
 
 
-def _transmission(seed=0):
+def _transmission(seed=0, *, circuits=False):
     rng = np.random.default_rng(seed)
     least = jnp.asarray(np.where(rng.random(COUNT) < 0.5, 0.0, rng.uniform(0.01, 1, COUNT)))
     part = Transmission(
@@ -52,6 +56,7 @@ def _transmission(seed=0):
         joules=_log_uniform(rng, 1e-5, 1e-1),
         min_exponent=least,
         max_exponent=least + _log_uniform(rng, 0.1, 10),
+        circuit=_log_uniform(rng, 1e-2, 1e1) if circuits else None,
     )
     return part, _log_uniform(rng, 1e-3, 1e3), _log_uniform(rng, 1e-3, 1e3)
 
@@ -93,9 +98,15 @@ def test_slope_of_the_exponent_is_that_of_differences(mode):
     np.testing.assert_allclose(slope, change / (2 * step * y), rtol=1e-7)
 
 
+def _plain(part, i):
+    """Element i in floats; no circuits are circuits that draw nothing."""
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    return {name: 0.0 if value is None else float(value[i]) for name, value in fields.items()}
+
+
 def _plain_cost(part, lam, nu, i, b, tau):
-    p = {f.name: float(getattr(part, f.name)[i]) for f in dataclasses.fields(part)}
-    use = float(lam[i]) * p["work"] / tau**2 + float(nu[i]) * tau
+    p = _plain(part, i)
+    use = float(lam[i]) * (p["work"] / tau**2 + p["circuit"] * tau) + float(nu[i]) * tau
     return p["variance"] / b + p["weight"] * b * use
 
 
@@ -115,8 +126,9 @@ def _least_sample_price(part, lam, nu, i):
 
 
 @pytest.mark.slow
-def test_computing_is_the_least_of_a_search():
-    part, lam, nu = _computing()
+@CIRCUITS
+def test_computing_is_the_least_of_a_search(circuits):
+    part, lam, nu = _computing(circuits=circuits)
     work = respond_computing(part, lam, nu)
     for i in range(0, COUNT, 2):
         price = _least_sample_price(part, lam, nu, i)
@@ -204,27 +216,40 @@ def test_slope_of_the_batch_is_that_of_differences(blurred):
     assert np.mean(np.abs(expected) > 1e-3 * size) > 0.2
 
 
-def test_elasticity_of_the_time_is_that_of_differences():
-    part, lam, nu = _computing()
+@CIRCUITS
+@pytest.mark.parametrize("price", ["energy", "time"])
+def test_elasticities_of_a_sample_are_those_of_differences(circuits, price):
+    part, lam, nu = _computing(circuits=circuits)
 
     def at(log_ratio):
-        return respond_computing(part, lam * jnp.exp(log_ratio), nu)
+        factor = jnp.exp(log_ratio)
+        given = (lam * factor, nu) if price == "energy" else (lam, nu / factor)
+        return respond_computing(part, *given)
+
+    def logs(log_ratio):
+        work = at(log_ratio)
+        return jnp.log(work.sample_time), jnp.log(work.energy / work.batch)
 
     zero = jnp.zeros(COUNT)
-    expected = _central(lambda r: jnp.log(at(r).sample_time), zero)
-    here = _settled(lambda r: at(r).time_elasticity, zero)
+    found, (time, energy) = at(zero), _central(logs, zero)
+    here = _settled(lambda r: at(r).time_elasticity > 0, zero)
     assert here.mean() > 0.9
-    np.testing.assert_allclose(at(zero).time_elasticity[here], expected[here], atol=1e-8)
-    assert {0.0, 1 / 3} == set(np.asarray(at(zero).time_elasticity))
+    np.testing.assert_allclose(found.time_elasticity[here], time[here], atol=1e-8)
+    np.testing.assert_allclose(found.energy_elasticity[here], energy[here], atol=1e-8)
+    if not circuits:
+        assert {0.0, 1 / 3} == set(np.asarray(found.time_elasticity))
+        assert {0.0, -2 / 3} == set(np.asarray(found.energy_elasticity))
 
 
-def test_transmission_is_the_least_of_a_search():
-    part, lam, nu = _transmission()
+@CIRCUITS
+def test_transmission_is_the_least_of_a_search(circuits):
+    part, lam, nu = _transmission(circuits=circuits)
     sent = respond_transmission(part, lam, nu)
     costs = lam * sent.energy + nu * sent.time
     for i in range(0, COUNT, 2):
-        p = {f.name: float(getattr(part, f.name)[i]) for f in dataclasses.fields(part)}
-        pay, wait = float(lam[i]) * p["joules"], float(nu[i]) * p["nats"]
+        p = _plain(part, i)
+        pay = float(lam[i]) * p["joules"]
+        wait = (float(nu[i]) + float(lam[i]) * p["circuit"]) * p["nats"]
         best = _searched(
             lambda x, pay=pay, wait=wait: (pay * np.expm1(x) + wait) / x,
             max(p["min_exponent"], 1e-6),
@@ -263,8 +288,9 @@ def test_free_energy_and_free_time_are_the_limits():
     np.testing.assert_array_equal(idle.batch[~limited], computing.max_batch[~limited])
 
 
-def test_slopes_of_a_transmission_are_those_of_differences():
-    part, lam, nu = _transmission()
+@CIRCUITS
+def test_slopes_of_a_transmission_are_those_of_differences(circuits):
+    part, lam, nu = _transmission(circuits=circuits)
 
     def at(log_ratio):
         return respond_transmission(part, lam, nu * jnp.exp(log_ratio))

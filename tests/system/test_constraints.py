@@ -25,7 +25,8 @@ from jaxedge.system.constraints import (
     violation,
 )
 from jaxedge.system.delay import delay
-from jaxedge.system.energy import compute_energy, downlink_energy, energy, upload_energy
+from jaxedge.system.energy import energy
+from jaxedge.system.round_costs import round_costs
 from jaxedge.system.totals import Totals, from_totals, to_totals
 from tests import plain_dual, plain_model
 from tests.plain_model import plain
@@ -110,10 +111,10 @@ def test_energies_are_equal_in_both_coordinates():
     for seed in SEEDS:
         scenario, allocation = random_case(seed)
         terms = energy_in_totals(scenario, to_totals(scenario, allocation))
-        rounds = allocation.finetuning_rounds
-        assert_close(terms.devices, rounds * compute_energy(scenario, allocation))
-        assert_close(terms.uploads, rounds * upload_energy(scenario, allocation))
-        assert_close(terms.broadcast, rounds * downlink_energy(scenario, allocation))
+        rounds, spent = allocation.finetuning_rounds, round_costs(scenario, allocation)
+        assert_close(terms.devices, rounds * spent.devices.energy)
+        assert_close(terms.uploads, rounds * spent.uploads.energy)
+        assert_close(terms.broadcast, rounds * spent.broadcast.energy)
         assert_close(sum(map(jnp.sum, jax.tree.leaves(terms))), energy(scenario, allocation))
 
 

@@ -14,6 +14,7 @@ import pytest
 from jaxedge.scenario.scenario import Devices, Learning, Scenario, Server
 from jaxedge.system import channel, delay, energy
 from jaxedge.system.allocation import Allocation, StageAllocation
+from jaxedge.system.round_costs import round_costs
 from tests import plain_model
 from tests.plain_model import plain
 from tests.random_cases import random_case
@@ -23,6 +24,14 @@ SEEDS = range(24)
 
 def over_devices(function, scenario, allocation):
     return [function(scenario, allocation, k) for k in range(plain_model.device_count(scenario))]
+
+
+def part_of(part, name):
+    def cost(scenario, allocation):
+        return getattr(getattr(round_costs(scenario, allocation), part), name)
+
+    cost.__name__ = f"{part}_{name}"
+    return cost
 
 
 def device_parts(name):
@@ -40,16 +49,16 @@ def broadcast_time(scenario, allocation):
 AGAINST_PLAIN = [
     (channel.uplink_rate, lambda s, a: over_devices(plain_model.uplink_rate, s, a)),
     (channel.downlink_rate, plain_model.downlink_rate),
-    (channel.uplink_time, device_parts("upload_time")),
-    (channel.downlink_time, broadcast_time),
+    (part_of("uploads", "time"), device_parts("upload_time")),
+    (part_of("broadcast", "time"), broadcast_time),
     (energy.pretraining_round_energy, lambda s, a: plain_model.pretraining_round(s, a)[0]),
-    (energy.compute_energy, device_parts("compute_energy")),
-    (energy.upload_energy, device_parts("upload_energy")),
-    (energy.downlink_energy, lambda s, a: a["server"]["power"] * broadcast_time(s, a)),
+    (part_of("devices", "energy"), device_parts("compute_energy")),
+    (part_of("uploads", "energy"), device_parts("upload_energy")),
+    (part_of("broadcast", "energy"), lambda s, a: a["server"]["power"] * broadcast_time(s, a)),
     (energy.finetuning_round_energy, lambda s, a: plain_model.finetuning_round(s, a)[0]),
     (energy.energy, lambda s, a: plain_model.energy_and_delay(s, a)[0]),
     (delay.pretraining_round_time, lambda s, a: plain_model.pretraining_round(s, a)[1]),
-    (delay.compute_time, device_parts("compute_time")),
+    (part_of("devices", "time"), device_parts("compute_time")),
     (
         delay.device_time,
         lambda s, a: np.add(
@@ -176,7 +185,7 @@ def test_scalar_device_fields_mean_the_same_for_every_device():
         results = [
             [
                 function(dataclasses.replace(scenario, devices=devices), allocation)
-                for function in (energy.energy, delay.delay, channel.uplink_time)
+                for function in (energy.energy, delay.delay, channel.uplink_rate)
             ]
             for devices in (scalar, spread)
         ]

@@ -16,8 +16,8 @@ from jax import Array
 
 from jaxedge.machine.trees import concatenate
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.system import channel, delay, energy
 from jaxedge.system.allocation import Allocation
+from jaxedge.system.round_costs import round_costs
 
 CHANNELS = ("planned", "rayleigh")
 """The scenario's gains in every round, or times a fresh exponential draw of mean 1 (each link)."""
@@ -170,16 +170,15 @@ def _faded(scenario: Scenario, key: Array) -> Scenario:
 def _charge(scenario: Scenario, allocation: Allocation, fine: Array) -> Ledger:
     """One round; the other stage's charges are zero."""
     first, second = 1.0 - fine, 1.0 * fine
-    server_time = delay.pretraining_round_time(scenario, allocation)
+    spent = round_costs(scenario, allocation)
+    device_time = spent.devices.time + spent.uploads.time
+    round_time = spent.broadcast.time + jnp.max(device_time)
     return Ledger(
         fine_tuning=fine,
-        server_energy=energy.pretraining_round_energy(scenario, allocation) * first,
-        broadcast_energy=energy.downlink_energy(scenario, allocation) * second,
-        compute_energy=energy.compute_energy(scenario, allocation) * second,
-        upload_energy=energy.upload_energy(scenario, allocation) * second,
-        time=jnp.where(fine, delay.finetuning_round_time(scenario, allocation), server_time),
-        device_time=(
-            channel.downlink_time(scenario, allocation) + delay.device_time(scenario, allocation)
-        )
-        * second,
+        server_energy=spent.server.energy * first,
+        broadcast_energy=spent.broadcast.energy * second,
+        compute_energy=spent.devices.energy * second,
+        upload_energy=spent.uploads.energy * second,
+        time=jnp.where(fine, round_time, spent.server.time),
+        device_time=(spent.broadcast.time + device_time) * second,
     )
