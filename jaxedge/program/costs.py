@@ -60,9 +60,9 @@ def computing_pace(part: Computing, sample_time: Array) -> Array:
 
 def best_sample_time(part: Computing, lam: ArrayLike, nu: Array) -> Array:
     """The time per sample at which energy and time cost least, were there no limits."""
-    # Small enough to change nothing, large enough that its square and its reciprocal are finite.
-    tiny = jnp.finfo(part.work.dtype).tiny ** 0.3
-    price = jnp.maximum(price_of_time(part, lam, nu), tiny)
+    tiny = jnp.finfo(part.work.dtype).tiny
+    # A free price is small enough to change nothing, and large enough that the time stays finite.
+    price = jnp.maximum(price_of_time(part, lam, nu), tiny**0.3)
     return cube_root(jnp.maximum(2 * lam * part.work / price, tiny))
 
 
