@@ -209,7 +209,10 @@ BAD = {
     "a plan without a design": (["--plan", "none.json"], "holds no design"),
     "a plan that is none": (["--plan", "scenario.toml"], "scenario.toml: is no plan in JSON"),
     "no rounds between measurements": (["--every", "0"], "every = 0: must be a whole number"),
-    "a file in the way": (["--store", "plan.json"], "plan.json: exists already"),
+    "a file in the way": (
+        ["--store", "plan.json"],
+        "plan.json: is there and is not the folder of a run",
+    ),
     "no folder to resume": (["--store", ".", "--resume"], ".: is not the folder of a run"),
 }
 

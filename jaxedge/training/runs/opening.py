@@ -168,7 +168,7 @@ def _is_there(folder: PathLike | None, resume: bool, events: bool) -> bool:
         raise ValueError("folder = None with resume or events: give the folder of the run")
     there = folder is not None and resume and Path(folder).exists()
     if folder is not None and not there:
-        run_folder.check_free(folder)
+        run_folder.KIND.check_free(folder)
     if events:
         event_files.check_importable()
     return there

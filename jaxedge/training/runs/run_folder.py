@@ -17,16 +17,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxedge.answers.files import design_of, design_tree
-from jaxedge.machine.output_files import OutputFileError, write_whole
-from jaxedge.machine.provenance import differences, environment
+from jaxedge.machine.output_files import PathLike, write_whole
+from jaxedge.machine.provenance import environment
+from jaxedge.machine.resumable import Resumable, json_file
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.text import to_tree
 from jaxedge.system.allocation import Allocation
@@ -49,6 +48,8 @@ CONFIG, COURSE, METRICS, LEDGER, SUMMARY, CHECKPOINTS, FIGURES = (
     "checkpoints",
     "figures",
 )
+
+KIND = Resumable(work="run", read=json_file(CONFIG))
 
 
 def configuration(
@@ -146,51 +147,24 @@ class RunFolder:
         write_whole(self.path / LEDGER, content.getvalue())
 
 
-def create(
-    path: str | os.PathLike[str], config: dict[str, Any], design: Allocation, course: Course
-) -> RunFolder:
+def create(path: PathLike, config: dict[str, Any], design: Allocation, course: Course) -> RunFolder:
     """Make the folder of a new run; it appears whole.
 
     Raises:
         ValueError: if something is there already, or it cannot be written.
     """
-    target = Path(path).absolute()
-    check_free(target)
     whole = {**config, "design": design_tree(design), "environments": [environment()]}
-    beside = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        (beside / CHECKPOINTS).mkdir(parents=True)
-        _write_json(beside / CONFIG, whole)
-        _write_json(beside / COURSE, course_tree(course))
-        (beside / METRICS).touch()
-        if target.is_dir():  # an empty one
-            target.rmdir()
-        os.rename(beside, target)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise OutputFileError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return RunFolder(path=target, config=whole)
+
+    def fill(folder: Path) -> None:
+        (folder / CHECKPOINTS).mkdir()
+        _write_json(folder / CONFIG, whole)
+        _write_json(folder / COURSE, course_tree(course))
+        (folder / METRICS).touch()
+
+    return RunFolder(path=KIND.create(path, fill), config=whole)
 
 
-def check_free(path: str | os.PathLike[str]) -> None:
-    """Make sure that a new run may have this folder.
-
-    Raises:
-        OutputFileError: if something is there, or its parent is missing.
-    """
-    target = Path(path).absolute()
-    if not target.parent.is_dir():
-        raise OutputFileError(f"{path}: the folder {target.parent} does not exist: create it first")
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise OutputFileError(
-            f"{path}: exists already: go on with it by --resume (resume=True), or give another "
-            "folder"
-        )
-
-
-def reopen(
-    path: str | os.PathLike[str], config: dict[str, Any], design: Allocation | None = None
-) -> RunFolder:
+def reopen(path: PathLike, config: dict[str, Any], design: Allocation | None = None) -> RunFolder:
     """The folder of a run of the same configuration.
 
     Args:
@@ -201,33 +175,19 @@ def reopen(
     Raises:
         ValueError: if it is no run folder, or of another run, with the difference.
     """
+    wanted = config if design is None else {**config, "design": design_tree(design)}
+    told, here = dict(KIND.reopen(path, wanted)), environment()
     target = Path(path).absolute()
-    try:
-        told = json.loads((target / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ValueError(f"{path}: is not the folder of a run: give one to resume") from None
-    wanted = dict(config)
-    if design is not None:
-        wanted["design"] = design_tree(design)
-    before = {key: told.get(key) for key in wanted}
-    now = json.loads(json.dumps(wanted))
-    if before != now:
-        changed = differences(before, now, where="folder")
-        raise ValueError(f"{path}: holds another run ({changed}): give another folder")
-    here = environment()
     if here not in told["environments"]:
-        told["environments"].append(here)
+        told["environments"] = [*told["environments"], here]
         _write_json(target / CONFIG, told)
     return RunFolder(path=target, config=told)
 
 
-def setting_in(path: str | os.PathLike[str], name: str) -> Any:
+def setting_in(path: PathLike, name: str) -> Any:
     """One of the settings that a run has begun with; None where it cannot be read."""
-    try:
-        told = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
-        return told["settings"][name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    told = KIND.specification(path)
+    return None if told is None else told.get("settings", {}).get(name)
 
 
 def design_in(folder: RunFolder) -> Allocation:

@@ -19,8 +19,8 @@ from jaxedge.training.runs import checkpoints
 from jaxedge.training.runs.courses import course
 from jaxedge.training.runs.run_folder import (
     COURSE,
+    KIND,
     METRICS,
-    check_free,
     configuration,
     create,
     design_in,
@@ -181,13 +181,13 @@ def test_a_folder_of_another_design_is_refused(whole):
 
 def test_what_is_in_the_way_is_named(tmp_path, whole):
     (tmp_path / "empty").mkdir()
-    check_free(tmp_path / "empty")
+    KIND.check_free(tmp_path / "empty")
     new_folder(tmp_path / "empty")
     assert (tmp_path / "empty" / COURSE).is_file()
     with pytest.raises(ValueError, match="exists already: go on with it by --resume"):
         new_folder(whole[0].path)
     with pytest.raises(ValueError, match="does not exist: create it first"):
-        check_free(tmp_path / "none" / "run")
+        KIND.check_free(tmp_path / "none" / "run")
     with pytest.raises(ValueError, match="is not the folder of a run"):
         reopen(tmp_path, CONFIG)
 
