@@ -199,6 +199,15 @@ def test_public_names_are_documented(name):
     assert name in dir(jaxedge)
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_hands_on_its_public_names(room):
+    home = importlib.import_module(f"jaxedge.{room}")
+    assert inspect.getdoc(home)
+    for name in getattr(home, "__all__", ()):
+        assert inspect.getdoc(getattr(home, name)), f"{room}.{name}"
+        assert name in dir(home)
+
+
 def test_front_door_is_the_same_for_type_checkers():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     (branch,) = (node for node in tree.body if is_type_checking(node))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from jaxedge.commands import batch, calibrate, init, plan, plot, sensitivity, study, sweep, train
 from jaxedge.commands.arguments import Command
 
+__all__ = ["COMMANDS"]
+
 COMMANDS: dict[str, Command] = {
     "init": init,
     "plan": plan,

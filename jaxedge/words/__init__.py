@@ -1,1 +1,3 @@
-"""What people read and type: choices, quantities, tables of text, progress."""
+"""What people read and type; other rooms import its modules."""
+
+__all__: list[str] = []
