@@ -208,6 +208,30 @@ def test_a_room_hands_on_its_public_names(room):
         assert name in dir(home)
 
 
+def shown_of(room):
+    """What the API page needs for a room beside its ``automodule``: data, and whole modules."""
+    home = importlib.import_module(f"jaxedge.{room}")
+    homes = getattr(home, "_HOMES", {})
+    for name in getattr(home, "__all__", ()):
+        value = getattr(home, name)
+        if inspect.ismodule(value):
+            yield None, f"{room}.{name}"
+        elif not callable(value):
+            yield name, ".".join([room, *([homes[name]] if name in homes else []), name])
+
+
+def test_the_api_page_shows_what_the_rooms_hand_on():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: jaxedge\.([\w.]+)$", page, re.MULTILINE)
+    left_out = re.findall(r"^   :exclude-members: (.*)$", page, re.MULTILINE)
+    rooms = [r for r in ROOMS if getattr(importlib.import_module(f"jaxedge.{r}"), "__all__", ())]
+    beside = [item for room in rooms for item in shown_of(room)]
+    # Without options `automodule` shows all of ``__all__`` but whole modules.
+    assert sorted(listed) == sorted([*rooms, *(place for _, place in beside)])
+    data = [name for name, _ in beside if name]
+    assert sorted(", ".join(left_out).split(", ")) == sorted(data)
+
+
 def test_front_door_is_the_same_for_type_checkers():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     (branch,) = (node for node in tree.body if is_type_checking(node))

@@ -9,6 +9,7 @@ from jaxedge.bounds.fine_tuning import FineTuning
 from jaxedge.bounds.two_stage import TwoStage
 
 BOUNDS: dict[str, Bound] = {bound.name: bound for bound in (TwoStage(), FineTuning())}
+"""What can be minimised, by name."""
 DEFAULT = TwoStage.name
 """The bound of a question that names none."""
 
