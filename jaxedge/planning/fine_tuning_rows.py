@@ -157,7 +157,8 @@ def _separate(scenario: Scenario, asked: Asked) -> Rows:
     free = dataclasses.replace(second.server, weight=np.zeros_like(second.server.weight))
     outcome = optimise(dataclasses.replace(second, server=free), asked)
     program = _programs_at(scenario, np.array([float(rounds)]))
-    sample_time = jnp.maximum(program.server.min_time, STAGE_SHARE / (rounds * batch))
+    server = program.server
+    sample_time = jnp.clip(STAGE_SHARE / (rounds * batch), server.min_time, server.max_time)
     design = dataclasses.replace(
         outcome.design,
         server_batch=np.full_like(outcome.design.server_batch, batch),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.bounds.two_stage import two_stage_program
-from jaxedge.program.program import Program, with_batches, with_rounds
+from jaxedge.program import costs
+from jaxedge.program.program import Computing, Program, with_batches, with_rounds
 from jaxedge.scenario.scenario import Scenario
 
 FIXED_BATCH = 32
@@ -139,18 +141,15 @@ def separate_pretraining(scenario: Scenario) -> tuple[int, int]:
     """Pre-training rounds and server batch that minimise the gap handed to fine-tuning.
 
     With its share of the budgets, pre-training can afford a fixed number of samples X, whatever
-    the rounds: the time per sample is tau = max((kappa c^3 T/E)^(1/3), c/f_max), and X is the
-    budget that is short over what a sample costs. The handed gap is then a function of the whole
-    M alone, with b0 = floor(X/M).
+    the rounds: the time per sample is tau = max((kappa c^3 T/E)^(1/3), c/f_max), at which it
+    costs as large a share of either budget, and X is the budget that is short over what a sample
+    costs. The handed gap is then a function of the whole M alone, with b0 = floor(X/M).
     """
     server, task = scenario.server, scenario.learning
-    energy = STAGE_SHARE * float(scenario.energy_budget)
-    delay = STAGE_SHARE * float(scenario.delay_budget)
-    work = float(server.capacitance * server.cycles_per_sample**3)
-    tau = max(
-        (work * delay / energy) ** (1 / 3), float(server.cycles_per_sample / server.max_clock)
-    )
-    samples = min(delay / tau, energy * tau**2 / work)
+    part: Computing = jax.tree.map(np.asarray, two_stage_program(scenario).server)
+    balanced = np.cbrt(part.work / np.maximum(1 - costs.drawn(part), np.finfo(float).tiny))
+    used = costs.computing(part, np.clip(balanced, part.min_time, part.max_time))
+    samples = STAGE_SHARE / float(max(used))
     least = max(int(scenario.min_pretraining_rounds), 1)
     most = max(int(samples / float(server.min_batch)), least)
     rounds = np.unique(np.geomspace(least, most, 200_000).astype(np.int64)).astype(float)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxedge.scenario.costs import Cost, circuit_power, computing, rate_for_power, sending
 from jaxedge.scenario.scenario import Devices, Learning, Scenario, Server
 from jaxedge.scenario.validation import MAX_DEVICES, validate_batch
 
@@ -204,30 +205,29 @@ def _with_budgets(loose: Scenario, common: Iterator[np.ndarray], tightness: floa
 
 def _reference_round(scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
     """Energy (B,) and time (B,) of one round of both stages at half clock and half power."""
-    part: Any = scenario.server
-    energy, time = _computing(part, batch=16)
-    weakest = np.asarray(scenario.devices.downlink_gain).min(axis=-1)
-    sent, wait = _sending(scenario, part, weakest, scenario.download_bits)
-    energy, time = energy + sent, time + wait
-    part = scenario.devices
+    server, devices = scenario.server, scenario.devices
+    watts = jax.vmap(circuit_power)(validate_batch(scenario))
+    weakest = np.asarray(devices.downlink_gain).min(axis=-1)
+    own = _computing(server, 16, watts.server)
+    wait = _sending(scenario, server, weakest, scenario.download_bits, watts.broadcast)
+    each = _computing(devices, 4, watts.devices)
     bits = np.asarray(scenario.upload_bits)[:, None]
-    computing = _computing(part, batch=4)
-    sending = _sending(scenario, part, part.gain, bits)
-    joules, seconds = computing[0] + sending[0], computing[1] + sending[1]
-    return energy + joules.sum(axis=-1), time + seconds.max(axis=-1)
+    sent = _sending(scenario, devices, devices.gain, bits, watts.uploads)
+    joules, seconds = each.energy + sent.energy, each.time + sent.time
+    return (
+        np.asarray(own.energy + wait.energy + joules.sum(axis=-1)),
+        np.asarray(own.time + wait.time + seconds.max(axis=-1)),
+    )
 
 
-def _computing(part: Any, *, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    clock = part.max_clock / 2.0
-    work = part.cycles_per_sample * batch
-    return part.capacitance * work * clock**2, work / clock
+def _computing(part: Any, batch: int, circuit: Any) -> Cost:
+    return computing(part, batch, part.max_clock / 2.0, circuit)
 
 
-def _sending(scenario: Scenario, part: Any, gain: Any, bits: Any) -> tuple[np.ndarray, np.ndarray]:
-    power = part.max_power / 2.0
-    noise = np.asarray(scenario.noise_density) * part.bandwidth
-    seconds = bits / (part.bandwidth * np.log2(1.0 + power * gain / noise))
-    return power * seconds, seconds
+def _sending(scenario: Scenario, part: Any, gain: Any, bits: Any, circuit: Any) -> Cost:
+    power, noise = part.max_power / 2.0, np.asarray(scenario.noise_density)
+    rate = rate_for_power(power, part.bandwidth, gain, noise, xp=np)
+    return sending(bits, rate, power, circuit)
 
 
 def _uniform(draws: Iterator[np.ndarray], low: float, high: float) -> np.ndarray:
