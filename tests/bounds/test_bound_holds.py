@@ -4,8 +4,6 @@ import bound_holds
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
-
 DESIGNS, SEEDS = 300, 24
 # Medians of measured/bound; 0.8 of them must still be there.
 CASES = {

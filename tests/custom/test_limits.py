@@ -23,8 +23,6 @@ from jaxedge.scenario.stacking import unstack
 from jaxedge.system.constraints import violation
 from tests import relaxed_nlp
 
-pytestmark = pytest.mark.slow
-
 TEXT = (Path(__file__).parents[2] / "docs" / "own_limits.md").read_text(encoding="utf-8")
 PLAIN = OwnProblem(convex=True)
 
@@ -122,6 +120,7 @@ def plain_slacks(scenario, m, n, time, parts):
     return jnp.concatenate(built_in(scenario, m, n, time, parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "slacks"),
     [
@@ -142,7 +141,7 @@ def test_documented_examples_agree_with_scipy(docs, name, slacks):
     assert float(violation(scenario, answer.allocation)) <= 1e-9
 
 
-@pytest.mark.every_python
+@pytest.mark.slow
 def test_an_own_bound_agrees_with_scipy(docs):
     scenario, answer = docs["scenario"], docs["dear"]
     task = scenario.learning
@@ -156,11 +155,13 @@ def test_an_own_bound_agrees_with_scipy(docs):
     assert answer.lower_bound <= reference * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_the_built_in_bound_written_by_hand_is_the_built_in_bound(docs):
     answer = docs["priced"].solve(docs["scenario"], {"price": 0.0})
     assert answer.bound == pytest.approx(docs["plain"].bound, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_limits_cost_and_slack_limits_change_nothing(docs):
     scenario, plain = docs["scenario"], docs["plain"]
     for name in ("starved", "warm", "queued", "capped"):
@@ -177,6 +178,7 @@ def test_limits_cost_and_slack_limits_change_nothing(docs):
     assert loose[2].shadow_prices["epochs"] > -1e-9
 
 
+@pytest.mark.slow
 def test_the_starved_device_spends_its_budget(docs):
     _, devices = totals_of(docs["scenario"], docs["starved"].allocation)
     spent, prices = np.asarray(devices.energy), -docs["starved"].shadow_prices["battery"]
@@ -186,6 +188,7 @@ def test_the_starved_device_spends_its_budget(docs):
     assert np.all(prices[1:] < 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["battery", "energy_budget", "delay_budget"])
 def test_multipliers_are_derivatives_of_the_bound(docs, name):
     scenario, problem = docs["scenario"], docs["batteries"]
@@ -203,6 +206,7 @@ def test_multipliers_are_derivatives_of_the_bound(docs, name):
     assert price == pytest.approx(difference, rel=1e-3)
 
 
+@pytest.mark.every_python
 def test_sampled_scenarios_agree_with_the_built_in_driver():
     scenarios = sample_batch(jax.random.key(5), 24, 3)
     programs = jax.tree.map(np.asarray, jax.jit(jax.vmap(two_stage_program))(scenarios))
@@ -214,6 +218,7 @@ def test_sampled_scenarios_agree_with_the_built_in_driver():
     assert all(a.lower_bound <= b * (1 + 1e-12) for a, b in zip(answers, optimum, strict=True))
 
 
+@pytest.mark.slow
 def test_the_lower_bound_holds_wherever_the_solver_stops(docs):
     scenario = docs["scenario"]
     functions = Functions(each=(docs["battery"].each,))
@@ -233,6 +238,7 @@ def test_the_lower_bound_holds_wherever_the_solver_stops(docs):
     assert np.any(bounds < optimum * 0.9)  # the early ones are no optima
 
 
+@pytest.mark.slow
 def test_what_no_design_can_keep_is_infeasible(docs):
     scenario, plenty = docs["scenario"], np.full(3, 60.0)
     empty = docs["batteries"].solve(scenario, {"battery": np.array([60.0, 1e-7, 60.0])})
@@ -246,6 +252,7 @@ def test_what_no_design_can_keep_is_infeasible(docs):
     assert empty.infeasible_because is None and "limit of your own" in empty.message
 
 
+@pytest.mark.slow
 def test_an_infeasible_element_disturbs_no_other(docs):
     scenarios = [docs["scenario"]] * 3
     battery = np.array([[20.0, 60.0, 60.0], [60.0, 1e-7, 60.0], [20.0, 60.0, 60.0]])
@@ -255,6 +262,7 @@ def test_an_infeasible_element_disturbs_no_other(docs):
     assert answers[0].bound == pytest.approx(docs["starved"].bound, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_without_convexity_nothing_is_certified(docs):
     honest = docs["honest"]
     assert honest.status is Status.FEASIBLE
@@ -263,6 +271,7 @@ def test_without_convexity_nothing_is_certified(docs):
     assert honest.bound == docs["starved"].bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
 def test_least_rounds_of_zero_are_no_trouble(docs, stage):
     free = dataclasses.replace(docs["scenario"], **{f"min_{stage}_rounds": 0})
@@ -271,6 +280,7 @@ def test_least_rounds_of_zero_are_no_trouble(docs, stage):
     assert answer.bound == pytest.approx(docs["plain"].bound, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_batches_of_scenarios_are_stacked_or_listed(docs):
     scenarios = sample_batch(jax.random.key(5), 2, 3)
     own = {"battery": np.full((2, 3), 1e9)}
@@ -279,6 +289,7 @@ def test_batches_of_scenarios_are_stacked_or_listed(docs):
     assert [a.bound for a in stacked] == [a.bound for a in listed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "message"),
     [

@@ -27,8 +27,6 @@ from tests.hand_made_studies import (
     traded,
 )
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_table_is_read_back_to_the_same_bits():
     table = Table.of(
