@@ -42,8 +42,8 @@ TARGETS = {
     "system.channel": ("system/test_system",),
     "system.delay": ("system/test_system",),
     "system.energy": ("system/test_system",),
-    "bounds.two_stage": ("bounds/test_bounds",),
-    "bounds.fine_tuning": ("bounds/test_bounds",),
+    "bounds.two_stage": ("bounds/test_bounds", "relaxation/test_driver"),
+    "bounds.fine_tuning": ("bounds/test_bounds", "relaxation/test_driver"),
     "program.certificates": ("program/test_certificates",),
     "integers.local_search": ("integers/test_local_search",),
 }
