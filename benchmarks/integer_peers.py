@@ -25,7 +25,7 @@ from peers.scip import GAP, VARIANTS, Found, solve_one
 from jaxedge.machine import compilation_cache
 from jaxedge.machine.chunks import cores
 from jaxedge.machine.trees import take
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.scenario import Scenario
 
@@ -62,10 +62,10 @@ def main() -> None:
 def _ours(scenarios: Scenario) -> tuple[Row, np.ndarray]:
     """The row of jaxedge's designs, and their lower bounds (B,)."""
     start = time.perf_counter()
-    answers = answer_batch(scenarios, gap=GAP)
+    answers = plan_batch(scenarios, gap=GAP)
     first = time.perf_counter() - start
     start = time.perf_counter()
-    answers = answer_batch(scenarios, gap=GAP)
+    answers = plan_batch(scenarios, gap=GAP)
     each = (time.perf_counter() - start) / len(answers.bound)
     verdict = referee.judge(scenarios, answers.allocation, answers.lower_bound, integer=True)
     row = _row("jaxedge", scenarios, verdict, each, verdict.gap)

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/sweep.py [--smallest] [--count N] [--kills N] [--record]
 
-Bare solving is `entry.answer_batch` on blocks spread over the same scenarios; both are timed in
+Bare solving is `entry.plan_batch` on blocks spread over the same scenarios; both are timed in
 CPU seconds of one process and in wall time, after a sweep of a few blocks and bare solving have
 imported and compiled what they need. What that takes is told apart.
 """
@@ -72,7 +72,7 @@ def bare(given: list[Scenario]) -> tuple[float, float]:
     """CPU and wall seconds of solving blocks, a scenario."""
     cpu, wall = time.process_time(), time.perf_counter()
     for batch in given:
-        entry.answer_batch(batch, relaxed=True)
+        entry.plan_batch(batch, relaxed=True)
     count = sum(len(batch.energy_budget) for batch in given)
     return (time.process_time() - cpu) / count, (time.perf_counter() - wall) / count
 

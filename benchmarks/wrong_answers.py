@@ -29,7 +29,7 @@ from jaxedge.answers.status import Status
 from jaxedge.machine import compilation_cache
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.relaxation.judge import RELAXED_GAP
 from jaxedge.scenario import files
@@ -56,7 +56,7 @@ def main() -> None:
     plan = _chunks(arguments)
     for number, (size, devices) in enumerate(plan):
         scenarios, names = extreme_batch(number, size, devices)
-        answers = answer_batch(scenarios, relaxed=True)
+        answers = plan_batch(scenarios, relaxed=True)
         found = check_relaxed(scenarios, answers)
         for name, status in zip(names, answers.status, strict=True):
             by_variant[name][str(tuple(Status)[status])] += 1
@@ -67,7 +67,7 @@ def main() -> None:
             print(f"{tally['relaxed']} scenarios, {len(wrong)} wrong, {spent:.0f} s", flush=True)
     for devices in () if arguments.smallest else (2, 10):
         scenarios, names = extreme_batch(10_000 + devices, arguments.integers, devices)
-        found = check_integer(scenarios, answer_batch(scenarios))
+        found = check_integer(scenarios, plan_batch(scenarios))
         wrong += _told(found, scenarios, names, f"integers, K = {devices}")
         tally["integer"] += arguments.integers
     against = _against_ipopt(arguments, wrong)
@@ -235,7 +235,7 @@ def _against_ipopt(arguments: argparse.Namespace, wrong: list[Wrong]) -> dict[st
     for devices in (2,) if arguments.smallest else (2, 10):
         size = arguments.ipopt // (1 if arguments.smallest else 2)
         scenarios, names = extreme_batch(20_000 + devices, size, devices)
-        answers = answer_batch(scenarios, relaxed=True)
+        answers = plan_batch(scenarios, relaxed=True)
         optimal = np.flatnonzero(answers.is_(Status.OPTIMAL))
         some, kept = take((scenarios, answers), optimal)
         rivals = ipopt.best_of_starts(some, starts=3)

@@ -20,7 +20,6 @@ __all__ = [
     "Server",
     "StageAllocation",
     "Status",
-    "answer_batch",
     "bounds",
     "custom",
     "load",
@@ -45,7 +44,6 @@ _HOMES = {
     "Server": "scenario.scenario",
     "StageAllocation": "system.allocation",
     "Status": "answers.status",
-    "answer_batch": "planning.entry",
     "bounds": "bounds",
     "custom": "custom",
     "load": "scenario.files",
@@ -66,7 +64,7 @@ if TYPE_CHECKING:
     from jaxedge.answers.batch import Answers
     from jaxedge.answers.plan import Plan
     from jaxedge.answers.status import Status
-    from jaxedge.planning.entry import answer_batch, plan, plan_batch
+    from jaxedge.planning.entry import plan, plan_batch
     from jaxedge.planning.solving import solve
     from jaxedge.scenario import presets, sampling
     from jaxedge.scenario.files import load

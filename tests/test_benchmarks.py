@@ -18,7 +18,7 @@ import restatement
 import wrong_answers
 from peers import conic, parameters, scip
 
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario import files
 from jaxedge.scenario.stacking import stack, unstack
 from tests import plain_dual
@@ -63,7 +63,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def answers(reference):
-    return answer_batch(reference[0], relaxed=True)
+    return plan_batch(reference[0], relaxed=True)
 
 
 def moved(allocation, name, factor):
@@ -152,7 +152,7 @@ def test_extreme_scenarios_are_valid_and_reproducible(name):
 def test_other_units_leave_the_bound_as_it_is(reference, answers):
     scenarios, _ = reference
     moved_units = extreme_scenarios.other_units(scenarios, np.random.default_rng(1))
-    again = answer_batch(moved_units, relaxed=True)
+    again = plan_batch(moved_units, relaxed=True)
     np.testing.assert_allclose(again.bound, answers.bound, rtol=2e-6)
 
 
@@ -178,7 +178,7 @@ def reaches_stored_optimum(peer, reference):
 def has_scip_on_the_same_side(variant, reference):
     """SCIP's bounds enclose ours, and its designs are legal: it may need hours to close them."""
     scenarios = parameters.part_of(reference[0], slice(1))
-    answer = answer_batch(scenarios)
+    answer = plan_batch(scenarios)
     found = scip.solve_one(parameters.scenario_at(scenarios, 0), variant, 5.0)
     design = parameters.allocation(found.design[None])
     verdict = referee.judge(scenarios, design, answer.lower_bound, integer=True)

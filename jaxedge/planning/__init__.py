@@ -4,8 +4,6 @@ from jaxedge.machine.late_imports import late_imports
 
 __all__ = [
     "PlansWithin",
-    "answer_batch",
-    "answer_schemes",
     "plan",
     "plan_batch",
     "plan_within",
@@ -14,8 +12,6 @@ __all__ = [
 
 _HOMES = {
     "PlansWithin": "intervals",
-    "answer_batch": "entry",
-    "answer_schemes": "entry",
     "plan": "entry",
     "plan_batch": "entry",
     "plan_within": "intervals",

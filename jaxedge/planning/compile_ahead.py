@@ -18,6 +18,7 @@ from jaxedge.integers import boxes, local_search
 from jaxedge.machine.chunks import chunk_lengths, cores, with_settings
 from jaxedge.planning.judging import assess, assess_naive
 from jaxedge.planning.question import Asked
+from jaxedge.planning.schemes import JOINT
 from jaxedge.planning.two_stage_rows import scheme_programs
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 from jaxedge.relaxation.driver import FAST, begin, decompose, judged_by
@@ -27,18 +28,17 @@ from jaxedge.scenario.scenario import Scenario
 Job = Callable[[], Any]
 
 
-def compile_ahead(scenarios: Scenario, asked: Asked, *, schemes: bool) -> None:
+def compile_ahead(scenarios: Scenario, asked: Asked) -> None:
     """Compile what planning a batch of scenarios will need, unless that was done before.
 
     Args:
         scenarios: with a leading batch axis.
         asked: the question; its gap does not matter.
-        schemes: whether all benchmark designs are planned beside the joint ones.
     """
     leaves, tree = jax.tree.flatten(scenarios)
     shapes = tuple((np.shape(leaf)[1:], np.asarray(leaf).dtype) for leaf in leaves)
     length = max(chunk_lengths(scenarios))
-    branching = asked.max_nodes > 0
+    branching, schemes = asked.max_nodes > 0, asked.designs != (JOINT,)
     _compile(shapes, tree, length, asked.bound, asked.solver, asked.relaxed, branching, schemes)
 
 

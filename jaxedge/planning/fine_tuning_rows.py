@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -37,20 +39,21 @@ _GRID = 32
 """Pre-training rounds tried at a time."""
 
 
-def fine_tuning_rows(scenario: Scenario, asked: Asked, *, schemes: bool) -> Rows:
-    """The joint design of one scenario and, where asked for, its benchmarks.
-
-    Pre-training alone is left out: without a fine-tuning round the bound is infinite.
-    """
-    parts = [_searched(JOINT, scenario, asked, None)]
-    if schemes:
-        # Judged without the least pre-training rounds.
-        scratch = dataclasses.replace(scenario, min_pretraining_rounds=np.zeros(()))
-        parts.append(_at_rounds(FINETUNING_ONLY, scratch, asked, 0.0))
-        for name, restrict in LIMITS.items():
-            asked.progress(name, None)
-            parts.append(_searched(name, scenario, asked, restrict))
-        parts += [_equal_rounds(scenario, asked), _separate(scenario, asked)]
+def fine_tuning_rows(scenario: Scenario, asked: Asked, wanted: Sequence[str]) -> Rows:
+    """The designs of one scenario for every name that is wanted."""
+    # Judged without the least pre-training rounds.
+    scratch = dataclasses.replace(scenario, min_pretraining_rounds=np.zeros(()))
+    designs: dict[str, Callable[[], Rows]] = {
+        JOINT: lambda: _searched(JOINT, scenario, asked, None),
+        FINETUNING_ONLY: lambda: _at_rounds(FINETUNING_ONLY, scratch, asked, 0.0),
+        **{name: partial(_searched, name, scenario, asked, r) for name, r in LIMITS.items()},
+        EQUAL_ROUNDS: lambda: _equal_rounds(scenario, asked),
+        SEPARATE: lambda: _separate(scenario, asked),
+    }
+    parts = []
+    for name in wanted:
+        asked.progress(name, None)
+        parts.append(designs[name]())
     return Rows.joined(parts)
 
 

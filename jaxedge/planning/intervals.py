@@ -11,7 +11,7 @@ import numpy as np
 from jaxedge.answers.batch import STATUSES, Answers
 from jaxedge.answers.status import Status
 from jaxedge.bounds.registry import bound_named
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.scenario import Learning, Scenario
 from jaxedge.scenario.stacking import stack
 from jaxedge.words.progress import Progress
@@ -101,7 +101,7 @@ def plan_within(
     rng = np.random.default_rng(seed)
     between = [_drawn(optimistic, pessimistic, rng) for _ in range(draws)]
     scenarios = stack([optimistic, central, pessimistic, *between])
-    answers = answer_batch(scenarios, bound=bound, progress=progress)
+    answers = plan_batch(scenarios, bound=bound, progress=progress)
     return PlansWithin(answers=answers, kept=_kept(scenarios, answers, bound))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from jaxedge.answers.batch import Answers
-from jaxedge.bounds.registry import bound_named
+from jaxedge.bounds.base import Bound
+from jaxedge.bounds.registry import BOUNDS, bound_named
+from jaxedge.planning.schemes import JOINT, schemes_of
 from jaxedge.program.responses import Prices
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, Solver, solver_named
 from jaxedge.scenario.scenario import Scenario
+from jaxedge.words.choices import choice
 from jaxedge.words.progress import Progress, no_progress
 
 
@@ -26,6 +30,8 @@ class Asked:
     max_nodes: int
     """Nodes that branch and bound may visit."""
     progress: Progress
+    designs: tuple[str, ...] = (JOINT,)
+    """Names of what is planned for each scenario, the joint design and benchmarks."""
     warm_start: Prices | None = None
     """Where the relaxation begins, a row for each program."""
 
@@ -51,25 +57,27 @@ def check_options(
     Raises:
         ValueError: if an option is not valid.
     """
-    question(bound, solver, relaxed, gap, None)
-    check_bound(scenario, bound)
+    question(bound, solver, relaxed, gap)
+    bound_named(bound).check(scenario)
 
 
 def question(
-    bound: str, solver: str, relaxed: bool, gap: float | None, progress: Progress | None
+    bound: str,
+    solver: str,
+    relaxed: bool,
+    gap: float | None,
+    schemes: bool | Sequence[str] = False,
+    progress: Progress | None = None,
 ) -> Asked:
     """The options as given, checked and completed.
 
     Raises:
         ValueError: if an option is not valid.
     """
-    bound_named(bound)
-    chosen = solver_named(solver)
-    if bound != "two-stage" and not chosen.searches:
-        able = ", ".join(repr(item.name) for item in SOLVERS.values() if item.searches)
-        raise ValueError(
-            f"solver: {solver!r} plans the two-stage bound only, not {bound!r}: take {able}"
-        )
+    objective, chosen = bound_named(bound), solver_named(solver)
+    if objective.outer and not chosen.searches:
+        able = " and ".join(name for name, item in BOUNDS.items() if not item.outer)
+        raise ValueError(f"solver: {solver!r} plans the {able} bound only, not {bound!r}")
     real = checked_flag("relaxed", relaxed)
     default = chosen.gap if real else INTEGER_GAP
     nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
@@ -80,6 +88,7 @@ def question(
         gap=default if gap is None else checked_gap(gap),
         max_nodes=0 if real else nodes,
         progress=checked_progress(progress),
+        designs=(JOINT, *checked_schemes(objective, schemes)),
     )
 
 
@@ -87,18 +96,35 @@ def neighbours(answers: Answers, asked: Asked, shape: tuple[int, ...]) -> Prices
     """The prices to begin from, once they fit the question."""
     if not isinstance(answers, Answers):
         raise ValueError(f"warm_start: {type(answers).__name__} must be earlier Answers")
-    if not asked.solver.begins_from_prices or asked.bound != "two-stage":
+    if not asked.solver.begins_from_prices or bound_named(asked.bound).outer:
         able = " or ".join(repr(item.name) for item in SOLVERS.values() if item.begins_from_prices)
         raise ValueError(
             f"warm_start: only {able} for the two-stage bound begins from prices, not "
             f"{asked.solver.name!r} for the {asked.bound} bound"
         )
+    if asked.designs != (JOINT,):
+        raise ValueError("warm_start: prices are those of joint designs; leave the schemes out")
     if answers.prices is None or np.shape(answers.prices.device_time) != shape:
         found = None if answers.prices is None else np.shape(answers.prices.device_time)
         raise ValueError(
             f"warm_start: its prices have shape {found}, but must have (B, K) = {shape}"
         )
     return answers.prices
+
+
+def checked_schemes(bound: Bound, schemes: object) -> tuple[str, ...]:
+    """The names of the benchmarks asked for, in their order.
+
+    Raises:
+        ValueError: unless it is True, False, or names of benchmarks that the bound has.
+    """
+    known = schemes_of(bound)
+    if isinstance(schemes, bool | np.bool_):
+        return known if schemes else ()
+    if isinstance(schemes, str) or not isinstance(schemes, Iterable):
+        raise ValueError(f"schemes: {schemes!r:.60} must be True, False, or a list of names")
+    wanted = {choice("scheme", str(name), known) for name in schemes}
+    return tuple(name for name in known if name in wanted)
 
 
 def checked_flag(name: str, value: object) -> bool:
@@ -132,13 +158,3 @@ def checked_progress(progress: Progress | None) -> Progress:
     if progress is not None and not callable(progress):
         raise ValueError(f"progress: {progress!r:.60} must be a function of (text, fraction)")
     return no_progress if progress is None else progress
-
-
-def check_bound(scenario: Scenario, bound: str) -> Scenario:
-    """The scenario, once it has the constants of the bound."""
-    if bound == "fine-tuning" and scenario.learning.pl_constant is None:
-        raise ValueError(
-            "learning.pl_constant: missing; the fine-tuning bound needs the Polyak-Lojasiewicz "
-            "constant mu, with 0 < mu <= smoothness"
-        )
-    return scenario

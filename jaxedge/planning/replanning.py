@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from jaxedge.planning.entry import plan
+import dataclasses
+
+from jaxedge.bounds.registry import DEFAULT
+from jaxedge.planning.entry import plan_one
+from jaxedge.planning.question import question
 from jaxedge.planning.schemes import FINETUNING_ONLY
+from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation
 
@@ -17,4 +22,5 @@ def plan_finetuning(scenario: Scenario) -> Allocation | None:
     Raises:
         ValueError: if the scenario is not valid.
     """
-    return plan(scenario, schemes=True).schemes[FINETUNING_ONLY].allocation
+    asked = question(DEFAULT, DUAL_DECOMPOSITION.name, False, None)
+    return plan_one(scenario, dataclasses.replace(asked, designs=(FINETUNING_ONLY,))).allocation

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxedge.bounds.base import Bound
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.program import costs
 from jaxedge.program.program import Computing, Program, with_batches, with_rounds
@@ -123,6 +124,15 @@ TWO_STAGE: dict[str, Restriction] = {
     EQUAL_ROUNDS: equal_rounds,
 }
 """The joint program first, then the benchmarks that restrict it."""
+
+SCHEMES = (*(name for name in TWO_STAGE if name != JOINT), SEPARATE)
+"""The names of the benchmarks in their order."""
+
+
+def schemes_of(bound: Bound) -> tuple[str, ...]:
+    """The benchmarks that a bound has a value for."""
+    alone = () if bound.finite_without_finetuning else (PRETRAINING_ONLY,)
+    return tuple(name for name in SCHEMES if name not in alone)
 
 
 def two_stage_schemes(scenario: Scenario) -> list[Program]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jaxedge.answers.batch import Answers
 from jaxedge.custom.limits import OwnCases
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.planning.question import checked_gap
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, solver_named
 from jaxedge.scenario.scenario import Scenario
@@ -47,7 +47,7 @@ def solve(
     """
     if isinstance(problem, Scenario):
         name = DUAL_DECOMPOSITION.name if solver is None else solver
-        return answer_batch(
+        return plan_batch(
             problem, solver=name, relaxed=True, gap=gap, warm_start=warm_start, progress=progress
         )
     if not isinstance(problem, OwnCases):

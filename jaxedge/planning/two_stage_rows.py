@@ -49,14 +49,19 @@ def two_stage_batch(scenarios: Scenario, asked: Asked) -> Rows:
     )
 
 
-def two_stage_rows(scenarios: Scenario, asked: Asked) -> Rows:
-    """The joint designs of a batch of scenarios, then those of every benchmark."""
-    of_each = in_chunks(scheme_programs, scenarios)
+def two_stage_rows(scenarios: Scenario, asked: Asked, wanted: Sequence[str]) -> Rows:
+    """The designs of a batch of scenarios for every name that is wanted, one name after the other.
+
+    The first name's are closed to the gap asked for.
+    """
+    every_name = (*TWO_STAGE, SEPARATE, SEPARATE)
+    places = [i for i, name in enumerate(every_name) if name in wanted]
+    names = tuple(every_name[i] for i in places)
+    of_each = jax.tree.map(lambda x: x[:, places], in_chunks(scheme_programs, scenarios))
     count, schemes = of_each.gap.shape
     programs: Program = jax.tree.map(lambda x: np.concatenate(np.moveaxis(x, 1, 0)), of_each)
     outcome = optimise(programs, asked, tighten=slice(count))
     every = jax.tree.map(lambda x: np.concatenate([x] * schemes), scenarios)
-    names = (*TWO_STAGE, SEPARATE, SEPARATE)
     rounds = programs.rounds
     rows = Rows(
         names=tuple(name for name in names for _ in range(count)),
@@ -67,9 +72,9 @@ def two_stage_rows(scenarios: Scenario, asked: Asked) -> Rows:
             min_finetuning_rounds=np.minimum(every.min_finetuning_rounds, rounds.min_finetuning),
         ),
         programs=programs,
-        outcome=_with_best_restriction(outcome, names),
+        outcome=_with_best_restriction(outcome, names) if JOINT in names else outcome,
     )
-    return _with_stages_merged(rows, count)
+    return _with_stages_merged(rows, count) if SEPARATE in names else rows
 
 
 def _with_best_restriction(outcome: Outcome, names: Sequence[str]) -> Outcome:
@@ -77,7 +82,8 @@ def _with_best_restriction(outcome: Outcome, names: Sequence[str]) -> Outcome:
 
     Every design of these benchmarks is one of the joint program.
     """
-    legal = np.array([names.index(name) for name in (JOINT, *LIMITS, EQUAL_ROUNDS)])
+    within = (JOINT, *LIMITS, EQUAL_ROUNDS)
+    legal = np.array([i for i, name in enumerate(names) if name in within])
     values = np.where(outcome.feasible, outcome.design.value, np.inf).reshape(len(names), -1)
     joint = np.arange(values.shape[1])
     best = legal[np.argmin(values[legal], axis=0)] * len(joint) + joint

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxedge.answers.batch import Answers
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.fields import field_value, with_field
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
 from jaxedge.scenario.stacking import stack
@@ -57,7 +57,7 @@ def finite_changes(
     cases = [(item.path, change, _changed(scenario, item, change)) for item in items
              for change in changes]  # fmt: skip
     accepted = [case for _, _, case in cases if case is not None]
-    answers = answer_batch(stack([scenario, *accepted]), progress=progress)
+    answers = plan_batch(stack([scenario, *accepted]), progress=progress)
     found: dict[str, list[FiniteChange]] = {path: [] for path in paths}
     row = 0
     for path, change, case in cases:

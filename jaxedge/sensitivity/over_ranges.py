@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxedge.answers.status import Status
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.validation import validate, validate_batch
 from jaxedge.sensitivity import measures
@@ -123,11 +123,11 @@ def relaxed_bounds(scenarios: Scenario) -> tuple[np.ndarray, np.ndarray]:
 
     What the dual decomposition fails on, some in ten thousand, the interior point is asked again.
     """
-    answers = answer_batch(scenarios, relaxed=True)
+    answers = plan_batch(scenarios, relaxed=True)
     bounds, failed = np.array(answers.bound), np.flatnonzero(answers.is_(Status.FAILED))
     if failed.size:
         again: Scenario = jax.tree.map(lambda leaf: leaf[failed], validate_batch(scenarios))
-        bounds[failed] = answer_batch(again, relaxed=True, solver=_SECOND).bound
+        bounds[failed] = plan_batch(again, relaxed=True, solver=_SECOND).bound
     return bounds, answers.is_(Status.INFEASIBLE)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxedge.machine.trees import concatenate
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.study import setting
 from jaxedge.study.plans import under_channels
 from jaxedge.study.sizes import Size
@@ -36,7 +36,7 @@ def compute(constants: Table, size: Size, progress: Progress) -> Table:
         values = every[:: 1 if size.points > 3 else 4]
         points = [dataclasses.replace(base, **{field: value}) for value in values]
         stacked = concatenate([under_channels(point, size.draws) for point in points])
-        answers = answer_batch(stacked, progress=progress)
+        answers = plan_batch(stacked, progress=progress)
         allocation: Any = answers.allocation
         parts = allocation.server, allocation.devices
         counts = allocation.pretraining_rounds, allocation.finetuning_rounds

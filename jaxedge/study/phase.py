@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxedge.planning.entry import answer_batch, answer_schemes
+from jaxedge.planning.entry import plan_batch
 from jaxedge.planning.schemes import FINETUNING_ONLY
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.validation import validate_batch
@@ -81,7 +81,7 @@ def stacked(base: Scenario, d2: np.ndarray, delay: np.ndarray, energy: np.ndarra
 
 def thresholds(scenarios: Scenario) -> np.ndarray:
     """The closed form at stacked scenarios, whose own discrepancy does not matter."""
-    answers = answer_schemes(scenarios, relaxed=True)[FINETUNING_ONLY]
+    answers = plan_batch(scenarios, relaxed=True, schemes=[FINETUNING_ONLY])[FINETUNING_ONLY]
     return discrepancy_threshold(scenarios, answers)
 
 
@@ -98,7 +98,7 @@ def switches(base: Scenario, delay: np.ndarray, energy: float, steps: int = 20) 
 
 def _rounds(scenarios: Scenario) -> tuple[np.ndarray, np.ndarray]:
     """M and N of the relaxed optimum."""
-    found = answer_batch(scenarios, relaxed=True).allocation
+    found = plan_batch(scenarios, relaxed=True).allocation
     return np.asarray(found.pretraining_rounds), np.asarray(found.finetuning_rounds)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxedge.answers.batch import Answers
 from jaxedge.machine.trees import concatenate, select
-from jaxedge.planning.entry import answer_schemes
+from jaxedge.planning.entry import plan_batch
 from jaxedge.planning.question import INTEGER_GAP
 from jaxedge.planning.schemes import FINETUNING_ONLY, JOINT
 from jaxedge.scenario.scenario import Scenario
@@ -72,6 +72,6 @@ def planned(points: Sequence[Scenario], draws: int, *, progress: Progress) -> Pl
 
 def planned_at(stacked: Scenario, draws: int = 1, *, progress: Progress) -> Planned:
     """Joint and benchmark designs of stacked scenarios, so many draws of each point together."""
-    found = answer_schemes(stacked, progress=progress)
+    found = plan_batch(stacked, schemes=True, progress=progress)
     found[JOINT] = better(found[JOINT], found[FINETUNING_ONLY])
     return Planned(answers=found, draws=draws)

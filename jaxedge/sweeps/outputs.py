@@ -130,7 +130,7 @@ def computed(
     Args:
         scenarios: with a leading axis (n,) on one field at least.
         outputs: what is wanted.
-        options: of `jaxedge.planning.entry.answer_batch`.
+        options: of `jaxedge.planning.entry.plan_batch`.
     """
     from jaxedge.planning import entry
     from jaxedge.scenario.validation import validate_batch
@@ -138,10 +138,10 @@ def computed(
     valid = validate_batch(scenarios)
     with_schemes = any(item.name == SCHEME_BOUND for item in outputs)
     if with_schemes:
-        named = entry.answer_schemes(valid, **options)
+        named = entry.plan_batch(valid, schemes=True, **options)
         answers = named[JOINT]
     else:
-        answers = entry.answer_batch(valid, **options)
+        answers = entry.plan_batch(valid, **options)
     blank = np.full(len(answers.status), np.nan)
     found = {item.name: np.asarray(item.of(answers)) for item in outputs if item.of is not None}
     wanted = [item.name for item in outputs if item.name.startswith(_ELASTICITY)]

@@ -22,7 +22,7 @@ def scenarios():
 
 @pytest.mark.parametrize("relaxed", [True, False])
 def test_answers_are_the_plans_as_arrays(scenarios, relaxed):
-    answers = jaxedge.answer_batch(scenarios, relaxed=relaxed)
+    answers = jaxedge.plan_batch(scenarios, relaxed=relaxed)
     plans = jaxedge.plan_batch(unstack(scenarios), relaxed=relaxed)
     assert {p.status for p in plans} >= {Status.OPTIMAL, Status.INFEASIBLE}
     for i, plan in enumerate(plans):
@@ -43,7 +43,7 @@ def test_answers_are_the_plans_as_arrays(scenarios, relaxed):
 
 
 def test_an_infeasible_element_has_no_design(scenarios):
-    answers = jaxedge.answer_batch(scenarios, relaxed=True)
+    answers = jaxedge.plan_batch(scenarios, relaxed=True)
     short = answers.is_(Status.INFEASIBLE)
     for leaf in jax.tree.leaves((answers.allocation, answers.bound, answers.shadow_prices)):
         assert np.isnan(leaf[short]).all()
@@ -52,17 +52,17 @@ def test_an_infeasible_element_has_no_design(scenarios):
 
 def test_the_fine_tuning_bound_is_answered_too():
     scenarios = sample_batch(jax.random.key(0), 2, 2)
-    answers = jaxedge.answer_batch(scenarios, bound="fine-tuning", relaxed=True)
+    answers = jaxedge.plan_batch(scenarios, bound="fine-tuning", relaxed=True)
     plans = jaxedge.plan_batch(unstack(scenarios), bound="fine-tuning", relaxed=True)
     assert [p.bound for p in plans] == answers.bound.tolist()
 
 
 def test_unusable_input_is_refused(scenarios):
     with pytest.raises(ValueError, match=r"leading axes \(\): must be one, \(B,\)"):
-        jaxedge.answer_batch(unstack(scenarios)[0])
+        jaxedge.plan_batch(unstack(scenarios)[0])
     bad = np.array(scenarios.energy_budget)
     bad[2] = -1.0
     with pytest.raises(ValueError, match="energy_budget"):
-        jaxedge.answer_batch(dataclasses.replace(scenarios, energy_budget=bad))
+        jaxedge.plan_batch(dataclasses.replace(scenarios, energy_budget=bad))
     with pytest.raises(ValueError, match=r"did you mean '?interior-point"):
-        jaxedge.answer_batch(scenarios, solver="interior-pont")
+        jaxedge.plan_batch(scenarios, solver="interior-pont")

@@ -43,8 +43,10 @@ def _sizes(functions):
 def test_a_plan_compiles_none_of_it_again(devices, options, functions):
     scenario = validate(sample(jax.random.key(0), devices))
     solver = options.get("solver", DUAL_DECOMPOSITION.name)
-    asked = question("two-stage", solver, options.get("relaxed", False), None, None)
-    compile_ahead.compile_ahead(repeated(scenario, 1), asked, schemes=options.get("schemes", False))
+    asked = question(
+        "two-stage", solver, options.get("relaxed", False), None, options.get("schemes", False)
+    )
+    compile_ahead.compile_ahead(repeated(scenario, 1), asked)
     before = _sizes(functions)
     answer = entry.plan(scenario, **options)
     assert answer.status == "optimal"
@@ -55,7 +57,5 @@ def test_a_plan_compiles_none_of_it_again(devices, options, functions):
 def test_what_another_solver_never_runs_is_not_compiled():
     scenario = repeated(validate(sample(jax.random.key(0), 9)), 1)
     before = driver.decompose.fn._cache_size()
-    compile_ahead.compile_ahead(
-        scenario, question("two-stage", OTHER.name, True, None, None), schemes=False
-    )
+    compile_ahead.compile_ahead(scenario, question("two-stage", OTHER.name, True, None))
     assert driver.decompose.fn._cache_size() == before

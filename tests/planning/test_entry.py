@@ -9,8 +9,11 @@ import pytest
 from jaxedge import presets
 from jaxedge.answers.status import Status
 from jaxedge.planning.entry import plan, plan_batch
+from jaxedge.planning.question import question
 from jaxedge.relaxation.solvers import SOLVERS
 from jaxedge.scenario.sampling import sample
+from jaxedge.scenario.stacking import stack
+from jaxedge.scenario.validation import validate
 from tests.plain_model import broken_limits
 
 DEFAULT, *OTHERS = SOLVERS
@@ -106,3 +109,71 @@ def test_other_solvers_reach_the_same_optimum_under_the_same_judge(solver):
 def test_other_solvers_refuse_the_fine_tuning_bound():
     with pytest.raises(ValueError, match="'interior-point' plans the two-stage bound only"):
         plan(presets.get("small"), bound="fine-tuning", solver="interior-point")
+
+
+def test_a_list_has_the_schemes_that_are_named():
+    names = ["fixed batches", "fine-tuning only"]
+    one, other = plan_batch(SAMPLES[:2], relaxed=True, schemes=names)
+    assert list(one.schemes) == list(other.schemes) == ["fine-tuning only", "fixed batches"]
+    every = plan(SAMPLES[0], relaxed=True, schemes=True)
+    assert one.bound == pytest.approx(every.bound, rel=1e-6)
+    for name in names:
+        assert one.schemes[name].bound == pytest.approx(every.schemes[name].bound, rel=1e-6)
+
+
+def test_what_is_neither_a_list_nor_stacked_is_named():
+    one = validate(SAMPLES[0])
+    with pytest.raises(ValueError, match=r"leading axes \(\): must be one, \(B,\)"):
+        plan_batch(one)
+    with pytest.raises(ValueError, match="scenarios: dict must be a list of Scenario"):
+        plan_batch({"energy_budget": 1.0})
+    with pytest.raises(ValueError, match="scenario 1: int must be a Scenario"):
+        plan_batch([one, 3])
+    with pytest.raises(ValueError, match="scenario: list must be a Scenario"):
+        plan([one])
+    assert plan_batch([]) == []
+
+
+def test_stacked_scenarios_are_answered_by_arrays():
+    answers = plan_batch(stack(SAMPLES[:3]), relaxed=True)
+    plans = plan_batch(SAMPLES[:3], relaxed=True)
+    assert answers.bound.tolist() == [one.bound for one in plans]
+    with pytest.raises(ValueError, match="warm_start: is for stacked scenarios"):
+        plan_batch(SAMPLES[:3], relaxed=True, warm_start=answers)
+    with pytest.raises(ValueError, match=r"warm_start: .* leave the schemes out"):
+        plan_batch(stack(SAMPLES[:3]), relaxed=True, warm_start=answers, schemes=True)
+    with pytest.raises(ValueError, match="warm_start: dict must be earlier Answers"):
+        plan_batch(stack(SAMPLES[:3]), relaxed=True, warm_start={})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"relaxed": "no"}, "relaxed: 'no' must be True or False"),
+        ({"relaxed": 1}, "relaxed: 1 must be True or False"),
+        ({"gap": True}, "gap: True must be a number between 0 and 1"),
+        ({"gap": np.float32("nan")}, "gap: .*nan.* must be a number"),
+        ({"gap": "1e-3"}, "gap: '1e-3' must be a number"),
+        ({"schemes": "fixed batches"}, "schemes: 'fixed batches' must be True, False, or a list"),
+        ({"schemes": ["fixed batchs"]}, "did you mean '?fixed batches"),
+        ({"bound": "fine-tuning", "schemes": ["pre-training only"]}, "scheme 'pre-training only'"),
+        ({"progress": "loud"}, "progress: 'loud' must be a function"),
+        ({"solver": None}, "solver 'None'"),
+    ],
+)
+def test_every_option_is_checked_by_name(options, told):
+    for ask in (plan, lambda one, **given: plan_batch([one], **given)):
+        with pytest.raises(ValueError, match=told):
+            ask(SAMPLES[0], **options)
+
+
+def test_numpy_numbers_are_numbers():
+    asked = question("two-stage", DEFAULT, np.bool_(True), np.float32(1e-3), np.bool_(False))
+    assert asked.relaxed is True and asked.gap == pytest.approx(1e-3) and len(asked.designs) == 1
+
+
+def test_a_relaxed_plan_reaches_the_gap_asked_for_or_says_what_helps():
+    for answer in plan_batch(SAMPLES, relaxed=True, gap=1e-8):
+        assert answer.requested_gap == 1e-8
+        assert answer.status is Status.OPTIMAL or "branch and bound" not in answer.message
+        assert (answer.status is Status.OPTIMAL) == (answer.gap <= 1e-8)

@@ -79,7 +79,7 @@ def test_where_no_design_fits_nothing_is_claimed(within, ends, monkeypatch):
     code = STATUSES.index(Status.INFEASIBLE)
     nothing = jax.tree.map(lambda x: np.full(np.shape(x), np.nan), within.answers)
     nothing = dataclasses.replace(nothing, status=np.full(3 + DRAWS, code, np.int8))
-    monkeypatch.setattr(intervals, "answer_batch", lambda *args, **options: nothing)
+    monkeypatch.setattr(intervals, "plan_batch", lambda *args, **options: nothing)
     told = plan_within(*ends, draws=DRAWS).to_dict()
     assert told["central"]["status"] == "infeasible"
     assert told["central"]["bound_of_central_design"] is None

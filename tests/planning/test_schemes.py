@@ -11,7 +11,7 @@ import pytest
 from jaxedge import presets
 from jaxedge.answers.status import Status
 from jaxedge.planning import schemes
-from jaxedge.planning.entry import answer_schemes, plan
+from jaxedge.planning.entry import plan, plan_batch
 from jaxedge.scenario.sampling import sample
 from jaxedge.scenario.stacking import stack
 from jaxedge.scenario.validation import validate
@@ -165,9 +165,8 @@ def test_what_does_not_fit_is_infeasible_and_the_rest_stands():
 )
 def test_schemes_of_a_batch_are_those_of_each_plan(bound, relaxed):
     names = [n for b, r, n in ANSWERS if (b, r) == (bound, relaxed)]
-    found = answer_schemes(
-        stack([validate(SCENARIOS[n]) for n in names]), bound=bound, relaxed=relaxed
-    )
+    stacked = stack([validate(SCENARIOS[n]) for n in names])
+    found = plan_batch(stacked, bound=bound, relaxed=relaxed, schemes=True)
     alone = [answered(bound, relaxed, name) for name in names]
     assert list(found) == [schemes.JOINT, *alone[0].schemes]
     # A whole design depends on its relaxed optimum, which is the same to 1e-6 only.

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxedge.planning.entry import answer_batch
+from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.sensitivity.allocation import optimal_allocation
 
@@ -47,7 +47,7 @@ def slopes(scenarios):
 
 @pytest.mark.every_python
 def test_the_design_is_that_of_the_planner(scenarios, slopes):
-    answers = answer_batch(scenarios, relaxed=True, gap=1e-9)
+    answers = plan_batch(scenarios, relaxed=True, gap=1e-9)
     for ours, theirs in zip(
         jax.tree.leaves(slopes[2]), jax.tree.leaves(answers.allocation), strict=True
     ):

@@ -165,7 +165,7 @@ def test_what_one_solver_fails_on_another_is_asked(monkeypatch):
         bounds = np.where(codes == 0, scenarios.energy_budget, np.nan)
         return types.SimpleNamespace(bound=bounds, is_=lambda s: codes == STATUSES.index(s))
 
-    monkeypatch.setattr("jaxedge.sensitivity.over_ranges.answer_batch", answers)
+    monkeypatch.setattr("jaxedge.sensitivity.over_ranges.plan_batch", answers)
     bounds, infeasible = relaxed_bounds(dataclasses.replace(batch, energy_budget=energies))
     assert asked == [[300, 400, 500], [400]]
     np.testing.assert_array_equal(bounds, [300, 400, np.nan])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxedge import presets
-from jaxedge.planning.entry import answer_batch, answer_schemes
+from jaxedge.planning.entry import plan_batch
 from jaxedge.planning.schemes import FINETUNING_ONLY
 from jaxedge.study import phase
 from jaxedge.study.threshold import discrepancy_threshold
@@ -37,8 +37,10 @@ def test_below_it_pretraining_lowers_the_bound_and_above_it_does_not(base):
     closed = phase.thresholds(at(base, np.ones_like(DELAYS)))
     for factor, pays in ((0.9, True), (1.1, False)):
         scenarios = at(base, factor * closed)
-        both = answer_batch(scenarios, relaxed=True).bound
-        alone = answer_schemes(scenarios, relaxed=True)[FINETUNING_ONLY].bound
+        both = plan_batch(scenarios, relaxed=True).bound
+        alone = plan_batch(scenarios, relaxed=True, schemes=[FINETUNING_ONLY])[
+            FINETUNING_ONLY
+        ].bound
         assert (both < (1 - 1e-5) * alone).all() == pays
         assert (both < (1 + 1e-5) * alone).all()
 
@@ -53,7 +55,7 @@ def test_without_noise_only_the_time_of_the_least_batch_is_paid(base):
         base, learning=dataclasses.replace(base.learning, server_variance=0.0)
     )
     scenarios = at(quiet, np.ones_like(DELAYS))
-    answers = answer_schemes(scenarios, relaxed=True)[FINETUNING_ONLY]
+    answers = plan_batch(scenarios, relaxed=True, schemes=[FINETUNING_ONLY])[FINETUNING_ONLY]
     found = discrepancy_threshold(scenarios, answers)
     noisy = phase.thresholds(at(base, np.ones_like(DELAYS)))
     assert (found > noisy).all()

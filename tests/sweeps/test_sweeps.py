@@ -271,7 +271,7 @@ def test_a_sweep_says_what_planning_says(monkeypatch):
     same(found, sweeps.run(sweep, chunk=5))
     assert begun_from and None not in begun_from  # the answers' prices, not anew
     rows = validate_batch(scenarios(checked(sweep), np.arange(6)))
-    answers = entry.answer_batch(rows, relaxed=True)
+    answers = entry.plan_batch(rows, relaxed=True)
     assert found.bound.dims == ("energy_budget", "learning.discrepancy")
     np.testing.assert_allclose(found.bound.values.ravel(), answers.bound, rtol=1e-6)
     clocks = found.device_clock.values.reshape(6, 3)
