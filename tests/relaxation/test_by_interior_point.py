@@ -11,9 +11,8 @@ from scipy.optimize import minimize
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.methods.arrow import ArrowProblem, Rows, Terms, Variables
 from jaxedge.methods.interior_point import InteriorPoint, Outcome, solve
-from jaxedge.relaxation.by_interior_point import interior_point_prices, solve_program
+from jaxedge.relaxation.by_interior_point import solve_program
 from jaxedge.relaxation.driver import solve_relaxed
-from jaxedge.relaxation.judge import judge
 from jaxedge.scenario.sampling import sample_batch
 
 
@@ -133,27 +132,20 @@ def test_sampled_programs_are_certified_near_infeasible_or_slack(count, size):
     assert np.all(found.gap[known] <= 1e-6)
 
 
-@jax.jit
-@jax.vmap
-def _found_and_judged(program):
-    """What both of the next tests look at, compiled once."""
-    return solve_program(program), judge(program, interior_point_prices(program))
-
-
 @pytest.mark.slow
 def test_the_primal_optimum_is_that_of_the_dual_decomposition():
-    programs = _programs(3, 64, 0.5)
-    found, _ = _found_and_judged(programs)
+    programs = _programs(10, 64, 0.5)
+    found = jax.jit(jax.vmap(solve_program))(programs)
     expected = solve_relaxed(programs)
     assert np.all(found.outcome == Outcome.SOLVED)
     np.testing.assert_allclose(found.objective, expected.lower_bound, rtol=1e-6)
 
 
 def test_fixed_batches_and_a_broken_neighbour():
-    programs = _programs(3, 64, 0.5)
+    programs = _programs(10, 64, 0.5)
     devices = dataclasses.replace(programs.devices, max_batch=programs.devices.min_batch)
     gap = np.array(programs.gap)
     gap[1] = np.nan
     programs = dataclasses.replace(programs, devices=devices, gap=gap)
-    _, answer = _found_and_judged(programs)
+    answer = solve_relaxed(programs, solver="interior-point")
     np.testing.assert_array_equal(answer.gap <= 1e-6, np.arange(64) != 1)
