@@ -137,46 +137,39 @@ def _evaluate(program: Program, blur: Blur, log_lam: Array, log_nu: Array) -> _P
 
 
 class _Affine(NamedTuple):
-    """A step as an affine form in the steps of the shared unknowns."""
+    """A step that is affine in the steps of the shared unknowns, dlog lam and dlog R."""
 
-    one: Array | float
-    lam: Array | float
+    one: Array
+    lam: Array
     """Of dlog lam."""
-    round: Array | float
+    round: Array
     """Of dlog R."""
-    theta: Array | float = 0.0
+
+
+class _Row(NamedTuple):
+    """A step that is affine in dtheta, too; zero for a condition."""
+
+    step: _Affine
+    theta: Array
     """Of dtheta."""
 
 
-def _plus(*terms: tuple[Array | float, _Affine]) -> _Affine:
-    """Sum of multiples of forms, in which plain zeros and ones cost no operation."""
-
-    def part(i: int) -> Array | float:
-        total: Array | float = 0.0
-        for factor, form in terms:
-            if _is(form[i], 0.0):
-                continue
-            product = factor if _is(form[i], 1.0) else factor * form[i]
-            total = product if _is(total, 0.0) else total + product
-        return total
-
-    return _Affine(*(part(i) for i in range(4)))
+def _times(factor: Array, form: _Affine) -> _Affine:
+    return _Affine(factor * form.one, factor * form.lam, factor * form.round)
 
 
-def _is(part: Array | float, number: float) -> bool:
-    return isinstance(part, float) and part == number
+def _sum(*forms: _Affine) -> _Affine:
+    return _Affine(*(sum(parts[1:], parts[0]) for parts in zip(*forms, strict=True)))
 
 
 def _reduced(factor: Array, form: _Affine) -> _Affine:
     """Sum over devices or rays of ``factor`` times their forms."""
-    return _Affine(*(0.0 if _is(x, 0.0) else jnp.sum(factor * x, axis=0) for x in form))
+    return _Affine(*(jnp.sum(factor * part, axis=0) for part in form))
 
 
 class _Steps(NamedTuple):
     """The prices' steps, where every device's softened time stays at the round time."""
 
-    lam: _Affine
-    round: _Affine
     nus: _Affine
     """(K,)"""
     nu: _Affine
@@ -194,12 +187,16 @@ def _device_steps(s: State, at: _Point) -> _Steps:
     early = s.log_round - jnp.log(time)
     forms = _Affine(early / slope, -at.devices_l.time / time / slope, 1 / slope)
     return _Steps(
-        lam=_Affine(0.0, 1.0, 0.0),
-        round=_Affine(0.0, 0.0, 1.0),
         nus=forms,
         nu=_reduced(share, forms),
         mismatch=jnp.sum(share * jnp.abs(early), axis=0),
     )
+
+
+def _moved(d: _Steps, by_lam: Array, by_nu: Array) -> _Affine:
+    """The step of what has these slopes in log lam and in log nu."""
+    step = _times(by_nu, d.nu)
+    return step._replace(lam=by_lam + step.lam)
 
 
 class _Form(NamedTuple):
@@ -211,25 +208,22 @@ class _Form(NamedTuple):
 
 def _round_forms(s: State, at: _Point, d: _Steps) -> tuple[_Form, _Form, _Form, _Form]:
     """Energy and time of a pre-training round, then of a fine-tuning round."""
-
-    def moved(by_l: Array, by_n: Array) -> _Affine:
-        return _plus((by_l, d.lam), (by_n, d.nu))
-
+    server = at.server, at.server_l, at.server_n
+    energy, time = (_moved(d, *by) for by in zip(server[1][:2], server[2][:2], strict=True))
     fine_energy = jnp.sum(at.devices.energy, axis=0) + at.broadcast.energy
-    fine_energy_step = _plus(
-        (jnp.sum(at.devices_l.energy, axis=0), d.lam),
-        (1.0, _reduced(at.devices_n.energy, d.nus)),
-        (1.0, moved(at.broadcast_l.energy, at.broadcast_n.energy)),
-    )
+    of_devices = _reduced(at.devices_n.energy, d.nus)
+    by_lam = jnp.sum(at.devices_l.energy, axis=0) + of_devices.lam
+    of_broadcast = _moved(d, at.broadcast_l.energy, at.broadcast_n.energy)
     round_time = jnp.exp(s.log_round)
-    fine_time_step = _plus(
-        (1.0, moved(at.broadcast_l.time, at.broadcast_n.time)), (round_time, d.round)
-    )
+    fine_time_step = _moved(d, at.broadcast_l.time, at.broadcast_n.time)
     return (
-        _Form(at.server.energy, moved(at.server_l.energy, at.server_n.energy)),
-        _Form(at.server.time, moved(at.server_l.time, at.server_n.time)),
-        _Form(fine_energy, fine_energy_step),
-        _Form(at.broadcast.time + round_time, fine_time_step),
+        _Form(at.server.energy, energy),
+        _Form(at.server.time, time),
+        _Form(fine_energy, _sum(of_devices._replace(lam=by_lam), of_broadcast)),
+        _Form(
+            at.broadcast.time + round_time,
+            fine_time_step._replace(round=fine_time_step.round + round_time),
+        ),
     )
 
 
@@ -240,41 +234,41 @@ def _ray_forms(program: Program, s: State, at: _Point, d: _Steps) -> _Form:
     fine_energy = jnp.sum(at.devices.energy, axis=0) + at.broadcast.energy
     fine_cost = jnp.sum(at.devices.cost, axis=0) + at.broadcast.cost
     value = ray_values(program, at.server.cost, fine_cost, program.gap - lam - nu)
-    pre = _plus((at.server.energy * lam, d.lam), (at.server.time * nu, d.nu))
-    fine = _plus(
-        (fine_energy * lam, d.lam),
-        (1.0, _reduced(at.devices.time * nus, d.nus)),
-        (at.broadcast.time * nu, d.nu),
-    )
-    idle = _plus((-lam, d.lam), (-nu, d.nu))
+    pre = _moved(d, at.server.energy * lam, at.server.time * nu)
+    of_devices = _reduced(at.devices.time * nus, d.nus)
+    of_devices = of_devices._replace(lam=fine_energy * lam + of_devices.lam)
+    fine = _sum(of_devices, _times(at.broadcast.time * nu, d.nu))
+    idle = _moved(d, -lam, -nu)
     rays = program.rays
-    return _Form(value, _plus((rays[:, 0], pre), (rays[:, 1], fine), (rays[:, 2], idle)))
+    steps = _times(rays[:, 0], pre), _times(rays[:, 1], fine), _times(rays[:, 2], idle)
+    return _Form(value, _sum(*steps))
 
 
-def _balance(
-    s: State, rays: Array, weights_step: _Affine, pre: _Form, fine: _Form, rest: _Form
-) -> _Affine:
-    """The form of log(P pre + Q fine + rest) - log G."""
+def _balance(s: State, rays: Array, weights: _Row, pre: _Form, fine: _Form, rest: _Form) -> _Row:
+    """The condition log(P pre + Q fine + rest) = log G."""
     p, q, g = (jnp.sum(s.weights * rays[:, j], axis=0) for j in range(3))
-    dp, dq, dg = (_reduced(rays[:, j], weights_step) for j in range(3))
+    dp, dq, dg = (_reduced(rays[:, j], weights.step) for j in range(3))
+    by_theta = [jnp.sum(rays[:, j] * weights.theta, axis=0) for j in range(3)]
     spent = p * pre.value + q * fine.value + rest.value
-    moved = _plus(
-        (pre.value / spent, dp),
-        (fine.value / spent, dq),
-        (p / spent, pre.step),
-        (q / spent, fine.step),
-        (1 / spent, rest.step),
-        (-1 / g, dg),
+    factors = pre.value / spent, fine.value / spent, -1 / g
+    moved = _sum(
+        _times(factors[0], dp),
+        _times(factors[1], dq),
+        _times(p / spent, pre.step),
+        _times(q / spent, fine.step),
+        _times(1 / spent, rest.step),
+        _times(factors[2], dg),
     )
-    return moved._replace(one=moved.one + jnp.log(spent / g))
+    theta = factors[0] * by_theta[0] + factors[1] * by_theta[1] + factors[2] * by_theta[2]
+    return _Row(moved._replace(one=moved.one + jnp.log(spent / g)), theta)
 
 
-def _solve3(rows: tuple[_Affine, _Affine, _Affine]) -> tuple[Array, Array, Array]:
-    """The common root of three forms, by Cramer's rule."""
+def _solve3(rows: tuple[_Row, _Row, _Row]) -> tuple[Array, Array, Array]:
+    """The steps at which three conditions hold, by Cramer's rule."""
     scaled = []
-    for row in rows:
-        size = jnp.maximum(jnp.maximum(jnp.abs(row.lam), jnp.abs(row.round)), jnp.abs(row.theta))
-        scaled.append([part / size for part in row])
+    for step, theta in rows:
+        size = jnp.maximum(jnp.maximum(jnp.abs(step.lam), jnp.abs(step.round)), jnp.abs(theta))
+        scaled.append([part / size for part in (*step, theta)])
     b, x, y, z = ([row[i] for row in scaled] for i in range(4))
 
     def determinant(u: list[Array], v: list[Array], w: list[Array]) -> Array:
@@ -317,26 +311,31 @@ def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
     pre_energy, pre_time, fine_energy, fine_time = _round_forms(s, at, d)
     rays = _ray_forms(program, s, at, d)
     error = rays.value - s.theta - s.slacks
-    slacks = rays.step._replace(one=rays.step.one + error, theta=jnp.full_like(error, -1.0))
-    weights = _plus((-(s.weights / s.slacks), slacks))
-    weights = weights._replace(one=weights.one + s.barrier / s.slacks - s.weights)
-    unspent = _Form(s.barrier / lam, _plus((-s.barrier / lam, d.lam)))
-    idle = _Form(s.barrier / nu, _plus((-s.barrier / nu, d.nu)))
-    sums = _Affine(*(jnp.sum(part, axis=0) for part in weights))
-    sums = sums._replace(one=sums.one + jnp.sum(s.weights, axis=0) - 1)
+    slacks = _Row(rays.step._replace(one=rays.step.one + error), jnp.full_like(error, -1.0))
+    stiffness = -(s.weights / s.slacks)
+    weights_step = _times(stiffness, slacks.step)
+    one = weights_step.one + s.barrier / s.slacks - s.weights
+    weights = _Row(weights_step._replace(one=one), stiffness * slacks.theta)
+    none = jnp.zeros_like(lam)
+    unspent = _Form(s.barrier / lam, _Affine(none, -s.barrier / lam, none))
+    idle = _Form(s.barrier / nu, _times(-s.barrier / nu, d.nu))
+    sums: _Row = jax.tree.map(lambda part: jnp.sum(part, axis=0), weights)
+    excess = sums.step.one + jnp.sum(s.weights, axis=0) - 1
+    sums = sums._replace(step=sums.step._replace(one=excess))
     energy = _balance(s, program.rays, weights, pre_energy, fine_energy, unspent)
     delay = _balance(s, program.rays, weights, pre_time, fine_time, idle)
-    root = _solve3((sums, energy, delay))
+    d_lam, d_round, d_theta = _solve3((sums, energy, delay))
 
     def taken(form: _Affine) -> Array:
-        return form.one + form.lam * root[0] + form.round * root[1] + form.theta * root[2]
+        return form.one + form.lam * d_lam + form.round * d_round
 
-    d_slacks, d_weights, d_log_nu = taken(slacks), taken(weights), taken(d.nus)
+    d_slacks = taken(slacks.step) + slacks.theta * d_theta
+    d_weights, d_log_nu = taken(weights.step) + weights.theta * d_theta, taken(d.nus)
     length = jnp.minimum(_room(s.slacks, d_slacks), _room(s.weights, d_weights))
-    farthest = jnp.maximum(jnp.abs(root[0]), jnp.abs(root[1]))
+    farthest = jnp.maximum(jnp.abs(d_lam), jnp.abs(d_round))
     length = jnp.minimum(length, _MAX_STEP / farthest)
     new_weights, new_slacks = s.weights + length * d_weights, s.slacks + length * d_slacks
-    theta = s.theta + length * root[2]
+    theta = s.theta + length * d_theta
     # Times have kinks where a device comes to a limit: at both sides of one, steps may lead to each
     # other for ever. Once the shared prices stand still, such steps are taken in part.
     jumps = (s.change < _STILL) & (jnp.abs(d_log_nu) > _JUMP)
@@ -348,16 +347,16 @@ def iterate(program: Program, s: State, blur: Blur = _EXACT) -> State:
     )
     soft = jnp.maximum(soft_shrink * s.softness, _MISMATCH_SHARE * d.mismatch**2)
     return State(
-        log_lam=s.log_lam + length * root[0],
+        log_lam=s.log_lam + length * d_lam,
         log_nu=s.log_nu + jnp.clip(length * d_log_nu, -_MAX_STEP, _MAX_STEP),
-        log_round=s.log_round + length * root[1],
+        log_round=s.log_round + length * d_round,
         theta=theta,
         weights=new_weights,
         slacks=new_slacks,
         barrier=jnp.maximum(barrier, 1e-2 * _GAP * jnp.abs(theta)),
         softness=jnp.maximum(jnp.minimum(soft, s.softness), _LEAST_SOFTNESS),
         dual_value=jnp.min(rays.value, axis=0),
-        change=lam * jnp.abs(root[0]) + jnp.abs(root[1]),
+        change=lam * jnp.abs(d_lam) + jnp.abs(d_round),
         steps=s.steps + 1,
         max_steps=s.max_steps,
         shrink=s.shrink,
