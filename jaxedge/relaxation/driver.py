@@ -16,6 +16,7 @@ from jaxedge.program.responses import Prices
 from jaxedge.relaxation import dual_bisection, dual_decomposition, dual_paths
 from jaxedge.relaxation.dual_decomposition import State
 from jaxedge.relaxation.dual_paths import WARM
+from jaxedge.relaxation.fixed_rounds import with_fixed_rounds
 from jaxedge.relaxation.judge import RELAXED_GAP, Relaxed, judge
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, Solver, solver_named
 
@@ -122,7 +123,8 @@ def _solve_block(programs: Program, gap: float, attempts: int, prices: Prices | 
     for shrink, stages in _CAREFUL[: max(attempts - 2, 0)]:
         block.follow(begin, shrink, stages)
     if attempts >= ATTEMPTS and block.missed.size:
-        block.keep(block.missed, in_chunks(_bisect, block.some(block.missed)))
+        last = block.some(block.missed)
+        block.keep(block.missed, with_fixed_rounds(last, in_chunks(_bisect, last), gap))
     assert block.best is not None
     return block.best
 
@@ -160,7 +162,9 @@ class _Block:
             paths = take(paths, index)
         for steps in stages:
             paths = paths._replace(max_steps=0 * paths.max_steps + steps)
-            answers, paths = in_chunks(decompose, self.some(index), paths)
+            some = self.some(index)
+            answers, paths = in_chunks(decompose, some, paths)
+            answers = with_fixed_rounds(some, answers, self.gap)
             self.keep(index, answers)
             resisting = np.flatnonzero(answers.gap > self.gap)
             index, paths = index[resisting], take(paths, resisting)
