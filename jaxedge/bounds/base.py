@@ -16,7 +16,7 @@ from jaxedge.program.certificates import lower_bound
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices
 from jaxedge.scenario.scenario import Learning, Scenario
-from jaxedge.system.allocation import Allocation
+from jaxedge.system.allocation import Allocation, StageAllocation
 
 PRETRAINING, FINETUNING = "pretraining_rounds", "finetuning_rounds"
 """What a bound may need searched outside its program, in this order."""
@@ -43,6 +43,8 @@ class Bound(abc.ABC):
     """Certified relative gap at which a relaxed design counts as optimal unless asked otherwise."""
     finite_without_finetuning: ClassVar[bool] = True
     """Whether designs of no fine-tuning round have a value."""
+    differentiable: ClassVar[bool] = False
+    """Whether `jaxedge.sensitivity` knows the derivatives of its optimum."""
 
     def check(self, scenario: Scenario) -> None:  # noqa: B027  most bounds need no more constants
         """Make sure that a valid scenario has all constants.
@@ -54,6 +56,19 @@ class Bound(abc.ABC):
     @abc.abstractmethod
     def value(self, scenario: Scenario, allocation: Allocation) -> Array:
         """() the bound of a design, of which the rounds and the batches matter."""
+
+    def handed_over(self, scenario: Scenario, rounds: ArrayLike, batch: ArrayLike) -> Array:
+        """(n,) what pre-training alone leaves at (n,) rounds and batches: the value at N = 0."""
+        devices = StageAllocation(batch=jnp.asarray(scenario.devices.min_batch), clock=1, power=1)
+
+        def at(rounds: Array, batch: Array) -> Array:
+            server = StageAllocation(batch=batch, clock=1, power=1)
+            alone = Allocation(
+                pretraining_rounds=rounds, finetuning_rounds=0.0, server=server, devices=devices
+            )
+            return self.value(scenario, alone)
+
+        return jax.vmap(at)(jnp.asarray(rounds), jnp.asarray(batch))
 
     @abc.abstractmethod
     def program(self, scenario: Scenario, outer: Array) -> Program:

@@ -156,6 +156,16 @@ class FineTuning(Bound):
         """() `fine_tuning_bound`."""
         return fine_tuning_bound(scenario, allocation)
 
+    def handed_over(self, scenario: Scenario, rounds: ArrayLike, batch: ArrayLike) -> Array:
+        """(n,) `handed_over_gap`."""
+        effort = Effort(
+            pretraining_rounds=jnp.asarray(rounds),
+            finetuning_rounds=jnp.zeros(()),
+            inverse_server_batch=1 / jnp.asarray(batch),
+            inverse_device_batch=1.0,
+        )
+        return handed_over_gap(scenario.learning, effort)
+
     def program(self, scenario: Scenario, outer: Array) -> Program:
         """The program at M = outer[0]."""
         return fine_tuning_program(scenario, outer[0])

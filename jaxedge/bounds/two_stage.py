@@ -74,6 +74,7 @@ class TwoStage(Bound):
 
     name = "two-stage"
     unit = "squared gradient norm"
+    differentiable = True
 
     def value(self, scenario: Scenario, allocation: Allocation) -> Array:
         """() `two_stage_bound`."""

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
+from jaxedge.bounds.registry import BOUNDS, DEFAULT
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.words.choices import choice, unknown
-
-BOUNDS = ("two-stage", "fine-tuning")
 
 _EPILOG = """\
 examples:
@@ -134,7 +133,7 @@ def add_solving(parser: Parser) -> None:
     """Options of every command that plans."""
     parser.add_argument(
         "--bound",
-        default=BOUNDS[0],
+        default=DEFAULT,
         type=lambda name: _argument("bound", name, BOUNDS),
         metavar="|".join(BOUNDS),
         help="convergence bound to minimise (default: %(default)s)",

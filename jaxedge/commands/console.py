@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from jaxedge.words.choices import choice
 
 if TYPE_CHECKING:
-    from jaxedge.scenario.scenario import Scenario
+    from jaxedge.bounds.registry import bound_named
+from jaxedge.scenario.scenario import Scenario
+from jaxedge.scenario.stacking import named
 
 T = TypeVar("T")
 
@@ -69,11 +71,9 @@ def read(path: str, load: Callable[[str], T]) -> T:
 
 
 def check_bound(bound: str, scenarios: Sequence[Scenario]) -> None:
-    """The one field that is needed by one bound only, asked for before anything is computed."""
-    lacking = [i for i, item in enumerate(scenarios) if item.learning.pl_constant is None]
-    if bound == "fine-tuning" and lacking:
-        place = f"element {lacking[0]}: " if len(scenarios) > 1 else ""
-        raise ValueError(
-            f"{place}learning.pl_constant is missing: the fine-tuning bound needs it "
-            "(mu, a finite number > 0 and at most learning.smoothness)"
-        )
+    """Ask for the constants that a bound needs before anything is computed."""
+    for i, item in enumerate(scenarios):
+        if len(scenarios) > 1:
+            named(f"element {i}", bound_named(bound).check, item)
+        else:
+            bound_named(bound).check(item)

@@ -1,12 +1,13 @@
-"""Closes the gap of an integer design under the fine-tuning bound: every M that may be better.
+"""Closes the gap of an integer design of a searched bound: every whole point that may be better.
 
-The search over pre-training rounds leaves pieces of M whose lower bound is below the design. Each
-whole M in them is a program of its own, and branch and bound excludes or improves it.
+The search over outer variables leaves boxes whose lower bound is below the design. Each whole point
+in them is a program of its own, and branch and bound excludes or improves it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +17,21 @@ from jaxedge.integers.branch_and_bound import branch_and_bound
 from jaxedge.integers.local_search import solve_integer
 from jaxedge.machine.trees import put, take
 from jaxedge.outer.cover import Cover
-from jaxedge.outer.search import Searched, programs_at
+from jaxedge.outer.search import Searched
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 from jaxedge.relaxation.driver import solve_relaxed
-from jaxedge.relaxation.feasibility import with_least_energy
+from jaxedge.relaxation.feasibility import feasibility, with_least_energy
 from jaxedge.relaxation.judge import Relaxed
-from jaxedge.scenario.scenario import Scenario
 from jaxedge.words.progress import Progress
 
-_MOST_ROUNDS = 1024
-"""Most M that are looked at one by one."""
+_MOST_POINTS = 1024
+"""Most outer variables that are looked at one by one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Incumbent:
-    """The best design known, as a batch of one program, with a lower bound over all M."""
+    """The best design known, as a batch of one program, with a lower bound over all."""
 
     program: Program
     relaxed: Relaxed
@@ -46,68 +46,71 @@ class Incumbent:
 
 
 def best_of_promising(found: Searched) -> Incumbent:
-    """The best integer design at the promising rounds of a search."""
+    """The best integer design at the promising points of a search."""
     whole = solve_integer(found.programs, found.relaxed)
     return _best(found.programs, found.relaxed, whole.design, found.lower_bound)
 
 
 def tightened(
-    scenario: Scenario,
-    found: Searched,
-    incumbent: Incumbent,
-    *,
-    gap: float,
-    max_nodes: int,
-    progress: Progress,
+    found: Searched, incumbent: Incumbent, *, gap: float, max_nodes: int, progress: Progress
 ) -> Incumbent:
-    """The incumbent after branch and bound over every M that its gap leaves open.
+    """The incumbent after branch and bound over every point that its gap leaves open.
 
     Args:
-        scenario: one validated scenario.
-        found: the search with whole rounds, not restricted.
+        found: the search with whole rounds.
         incumbent: a design to beat, with the search's lower bound.
         gap: to reach.
-        max_nodes: allowed for each M.
+        max_nodes: allowed for each point.
         progress: called with (text, fraction or None) while it works.
 
     Returns:
         A design and a lower bound no worse than before.
     """
     cutoff = incumbent.value / (1 + gap)
-    still = found.pieces.bound < cutoff
-    pieces = take(found.pieces, np.flatnonzero(still))
-    if not 0 < np.sum(np.maximum(pieces.high - pieces.low - 1, 1)) <= _MOST_ROUNDS:
+    still = found.boxes.bound < cutoff
+    boxes = take(found.boxes, np.flatnonzero(still))
+    if not 0 < np.sum(np.prod(boxes.high - boxes.low + 1, axis=1)) <= _MOST_POINTS:
         return incumbent
-    rounds = _whole_rounds(pieces)
-    programs = programs_at(scenario, rounds)
-    progress(f"branch and bound: {rounds.size} numbers of pre-training rounds", None)
-    relaxed = solve_relaxed(programs)
+    closed = [float(found.boxes.bound[~still].min(initial=np.inf))]
+    programs = jax.tree.map(np.asarray, found.task.programs(_whole_points(boxes)))
+    programs = take(programs, np.flatnonzero(feasibility(programs)[0]))
+    if programs.gap.size:
+        relaxed = solve_relaxed(programs)
+        lower = np.asarray(relaxed.lower_bound * programs.scale)
+        closed.append(float(lower[lower >= cutoff].min(initial=np.inf)))
+        programs, relaxed = take((programs, relaxed), np.flatnonzero(lower < cutoff))
+    if not programs.gap.size:
+        return dataclasses.replace(
+            incumbent, lower_bound=max(min(*closed, incumbent.value), incumbent.lower_bound)
+        )
+    progress(f"branch and bound: {programs.gap.size} numbers of rounds", None)
     own = solve_integer(programs, relaxed)
     cap = incumbent.value / np.asarray(programs.scale)
     start = np.minimum(own.design.value, cap)
-    closed = branch_and_bound(
+    whole = branch_and_bound(
         programs,
         dataclasses.replace(own, design=dataclasses.replace(own.design, value=jnp.asarray(start))),
         gap=gap,
         max_nodes=max_nodes,
         progress=progress,
     )
-    improved = np.flatnonzero(np.asarray(closed.design.value) < start)
-    designs = put(own.design, improved, take(closed.design, improved))
-    lower = np.append(found.pieces.bound[~still], closed.lower_bound * programs.scale)
-    best = _best(programs, relaxed, designs, float(lower.min()))
+    improved = np.flatnonzero(np.asarray(whole.design.value) < start)
+    designs = put(own.design, improved, take(whole.design, improved))
+    closed.append(float(np.min(whole.lower_bound * programs.scale)))
+    best = _best(programs, relaxed, designs, min(closed))
     if best.value < incumbent.value:
         return best
-    return dataclasses.replace(incumbent, lower_bound=max(best.lower_bound, incumbent.lower_bound))
+    return dataclasses.replace(
+        incumbent, lower_bound=max(min(*closed, incumbent.value), incumbent.lower_bound)
+    )
 
 
-def _whole_rounds(pieces: Cover) -> np.ndarray:
-    """The whole M of pieces: single ones, and all strictly between two."""
-    inside = [
-        np.arange(low + 1, high) if low < high else np.array([low])
-        for low, high in zip(pieces.low, pieces.high, strict=True)
-    ]
-    return np.unique(np.concatenate(inside))
+def _whole_points(boxes: Cover) -> np.ndarray:
+    """(n, d) the whole points of boxes."""
+    inside: set[tuple[float, ...]] = set()
+    for low, high in zip(boxes.low, boxes.high, strict=True):
+        inside |= set(itertools.product(*map(np.arange, low, high + 1)))
+    return np.array(sorted(inside))
 
 
 def _best(programs: Program, relaxed: Relaxed, designs: Design, lower: float) -> Incumbent:

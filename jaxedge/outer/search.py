@@ -1,65 +1,70 @@
-"""The fine-tuning bound's search over pre-training rounds M, with a certificate over all of them.
+"""A bound's search over what its program holds fixed, with a certificate over all of it.
 
-At fixed M the bound is a quasiconvex program; in M it is not. So M is searched by branch and bound:
-points M are solved in batches, the pieces between them are bounded from below by the prices of the
-points beside them, without a solve, and split where that does not exclude them.
+At fixed outer variables a bound is a quasiconvex program; in them it is not. So they are searched
+by branch and bound: points are solved in batches, the boxes between them are bounded from below by
+the prices of the points beside them, without a solve, and cut where that does not exclude them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.bounds.fine_tuning import FineTuning, fine_tuning_program
-from jaxedge.machine.trees import put, take
-from jaxedge.outer.cover import Cover, Points, end_pieces, pieces_between, rounds_inside
+from jaxedge.bounds.base import FINETUNING, PRETRAINING, Bound, Restriction
+from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import concatenate, put, take
+from jaxedge.outer.cover import Cover, Points, boxes_of, cut, rounds_inside
+from jaxedge.outer.limits import most_rounds
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices
+from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 from jaxedge.relaxation.driver import ATTEMPTS, solve_relaxed
-from jaxedge.relaxation.judge import RELAXED_GAP, Relaxed, judge
+from jaxedge.relaxation.fixed_rounds import with_fixed_rounds
+from jaxedge.relaxation.judge import Relaxed, judge
 from jaxedge.scenario.scenario import Scenario
 
 PROMISING = 8
-"""Most rounds that are returned."""
+"""Most points that are returned."""
 _POINTS = 32
 """Points solved in one call, so that one shape is compiled."""
 _FEW_ATTEMPTS = 2
 """Where much may be infeasible."""
-_PIECES = 64
-"""Pieces bounded in one call."""
+_BOXES = 64
+"""Boxes bounded in one call, sixteen times as many for several variables."""
 _SPLITS = 16
-"""Most pieces split at a time."""
+"""Most boxes cut at a time, four times as many of several variables."""
 _MAX_POINTS = 1024
 """Points after which the search returns the gap it has reached."""
 _LEAST_ROUNDS = 1e-9
-"""Rounds at which M = 0 is priced: a server that costs nothing has no logarithm."""
-
+"""Rounds at which 0 is priced: a stage that costs nothing has no logarithm."""
 _LEAST_VARIANCE = 1e-30
-"""Of the server, beside a numerator of 1."""
+"""Of the batches, beside a numerator of 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Searched:
-    """The best pre-training rounds with a certificate over all M; bounds are in original units."""
+    """The best outer variables with a certificate over all; bounds are in original units."""
 
-    pretraining_rounds: np.ndarray
-    """(n,) the most promising distinct M, best first."""
+    task: Task
+    outer: np.ndarray
+    """(n, d) the most promising distinct points, best first."""
     programs: Program
     """(n, ...) their programs, each with its own scale."""
     relaxed: Relaxed
     """(n, ...) their judged answers."""
     bound: float
-    """Of the first, with real batches; inf where no rounds are known to be feasible."""
+    """Of the first, with real batches; inf where no point is known to be feasible."""
     lower_bound: float
-    """No design of any M is below it. With whole batches it may exceed ``bound``."""
-    pieces: Cover
-    """Pieces of M that cover all rounds, with their lower bounds in original units."""
+    """No design is below it. With whole batches it may exceed ``bound``."""
+    boxes: Cover
+    """Boxes that cover all outer variables, with their lower bounds in original units."""
 
     @property
     def gap(self) -> float:
@@ -69,50 +74,157 @@ class Searched:
         return max(self.bound - self.lower_bound, 0.0) / self.lower_bound
 
 
-def search(
-    scenario: Scenario,
-    *,
-    integer: bool,
-    gap: float = RELAXED_GAP,
-    restrict: Callable[[Program], Program] | None = None,
-) -> Searched:
-    """Minimise the fine-tuning bound over M >= min_pretraining_rounds and all else.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is searched, and the batched calls that it takes; x64 must be enabled."""
 
-    Args:
-        scenario: one validated scenario with a ``pl_constant``; x64 must be enabled.
-        integer: search whole M, and let the lower bound be one of whole batches.
-        gap: relative gap at which a piece of M is excluded.
-        restrict: narrows the limits of a scalar program, in the same way at every M.
+    bound: Bound
+    scenario: Scenario
+    """One validated scenario with the bound's constants."""
+    integer: bool
+    """Search whole rounds, and let lower bounds be those of whole batches."""
+    gap: float
+    """Relative, at which a box is excluded."""
+    restrict: Restriction | None = None
+    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Outer variables that are given."""
+    tied: bool = False
+    """All outer variables are equal."""
+
+    def least(self) -> np.ndarray:
+        """(len(bound.outer),) the fewest rounds."""
+        asked = {
+            PRETRAINING: self.scenario.min_pretraining_rounds,
+            FINETUNING: self.scenario.min_finetuning_rounds,
+        }
+        if not self.bound.finite_without_finetuning:
+            asked[FINETUNING] = np.maximum(asked[FINETUNING], 1)
+        low = np.array([float(self.fixed.get(name, asked[name])) for name in self.bound.outer])
+        return np.full_like(low, low.max()) if self.tied else low
+
+    def grids(self) -> list[np.ndarray]:
+        """For each searched variable a grid from the fewest up to what budgets could allow."""
+        low = self.least()
+        ones = take(self.programs(np.maximum(low, 1.0)[None]), np.array(0))
+        most = most_rounds(ones, np.maximum(low, 1.0), self.bound.outer)
+        most = np.maximum(np.floor(most) if self.integer else most, low)
+        most = np.array([self.fixed.get(n, m) for n, m in zip(self.bound.outer, most, strict=True)])
+        if self.tied:
+            low, most = low[:1], most.min(keepdims=True)
+        count = round(_POINTS ** (1 / len(low)))
+        return [
+            np.unique([a, *rounds_inside(a, b, count - 2, self.integer), b])
+            for a, b in zip(low, most, strict=True)
+        ]
+
+    def programs(self, outer: np.ndarray) -> Program:
+        """Programs (n, ...) at the given points (n, d)."""
+        every = np.repeat(outer, len(self.bound.outer), axis=1) if self.tied else outer
+        programs: Program = programs_at(self.bound, self.scenario, every)
+        return programs if self.restrict is None else jax.vmap(self.restrict)(programs)
+
+    def solve(self, outer: np.ndarray) -> Points:
+        """Quick answers: what is hard or infeasible may come without a certificate."""
+        filled = outer[_filled(len(outer), _POINTS)]
+        answers = self.answers(filled, attempts=_FEW_ATTEMPTS)
+        return take(Points(filled, self.programs(filled), answers), np.arange(len(outer)))
+
+    def answers(self, outer: np.ndarray, *, attempts: int = ATTEMPTS) -> Relaxed:
+        """Judged answers at the given points."""
+        near = _with_noise(self.programs(np.maximum(outer, _LEAST_ROUNDS)))
+        relaxed = solve_relaxed(near, gap=self.bound.relaxed_gap, attempts=attempts)
+        if outer.min() > 0:
+            return relaxed
+        programs = jax.tree.map(np.asarray, self.programs(outer))
+        return with_fixed_rounds(programs, _judge(programs, relaxed.prices), 0.0)
+
+    def retried(self, points: Points, which: np.ndarray) -> Points:
+        """The points with those at ``which`` solved more carefully where they missed the gap."""
+        which = which[points.relaxed.gap[which] > self.bound.relaxed_gap]
+        if not which.size:
+            return points
+        filled = which[_filled(len(which), _POINTS)]
+        again = take(self.answers(points.outer[filled]), np.arange(len(which)))
+        better = np.flatnonzero(again.gap < points.relaxed.gap[which])
+        return points._replace(relaxed=put(points.relaxed, which[better], take(again, better)))
+
+    def split(self, points: Points, boxes: Cover) -> tuple[Points, Cover]:
+        """New points inside the boxes, and the boxes between them."""
+        each = max(_POINTS // len(boxes.low), 1)
+        parts = [cut(*box, each, self.integer) for box in zip(*boxes, strict=True)]
+        known = {tuple(outer) for outer in points.outer}
+        new = np.unique(np.concatenate([part[0] for part in parts[:_SPLITS]]), axis=0)
+        new = new[[tuple(outer) not in known for outer in new]]
+        points = concatenate([points, self.solve(new)]) if len(new) else points
+        return points, self.bounded(points, concatenate([part[1] for part in parts]))
+
+    def bounded(self, points: Points, cover: Cover) -> Cover:
+        """The cover with bounds from the prices of its points."""
+        size = _BOXES if cover.low.shape[1] == 1 else 16 * _BOXES
+        found = []
+        for part in _filled(len(cover.low), size).reshape(-1, size):
+            low, high = cover.low[part], cover.high[part]
+            found.append(self._box_bounds(low, high, *points.prices(low, high)))
+        bound = np.concatenate(found)[: len(cover.low)]
+        return cover._replace(bound=np.maximum(cover.bound, bound))
+
+    def impossible(self, outer: np.ndarray) -> np.ndarray:
+        """(n,) bool: no design has as many rounds."""
+        filled = outer[_filled(len(outer), _POINTS)]
+        least = jax.tree.map(np.asarray, self.programs(filled))
+        never = in_chunks(cheapest_of_each, least, *fewest(least)).provably_not
+        return np.asarray(never)[: len(outer)]
+
+    def _box_bounds(self, low: np.ndarray, high: np.ndarray, left: Prices, right: Prices) -> Any:
+        if self.tied:
+            low, high = (np.repeat(x, len(self.bound.outer), axis=1) for x in (low, high))
+        return _box_bounds(
+            self.bound,
+            self.scenario,
+            *(low, high, left, right),
+            integer=self.integer,
+            restrict=self.restrict,
+        )
+
+
+def search(task: Task) -> Searched:
+    """Minimise a bound over outer variables of at least the fewest rounds, and all else.
 
     Returns:
-        The most promising M, and a lower bound over all M. The gap may be larger than asked for
-        after 1024 points, or where the scenario is not feasible.
+        The most promising points, and a lower bound over all. The gap may be larger than asked for
+        after many points, or where the scenario is not feasible.
     """
-    task = _Task(scenario, integer, restrict)
-    points = task.solve(task.grid())
+    grids = task.grids()
+    points = task.solve(
+        np.stack(np.meshgrid(*grids, indexing="ij"), axis=-1).reshape(-1, len(grids))
+    )
     if not np.isfinite(points.values.min()):
         points = task.retried(points, np.array([0]))  # if any, the fewest rounds are feasible
-    cover = task.bounded(
-        points, pieces_between(points.rounds, integer).joined(end_pieces(points.rounds))
-    )
-    while len(points.rounds) < _MAX_POINTS and np.isfinite(points.values.min()):
-        chosen = _to_split(points, cover, integer, gap)
+    cover = task.bounded(points, boxes_of(grids, task.integer))
+    while len(points.outer) < _MAX_POINTS and np.isfinite(points.values.min()):
+        chosen = _to_split(task, points, cover)
         if not chosen.size:
             break
+        never = task.impossible(cover.low[chosen])
+        cover.bound[chosen[never]] = np.inf
+        chosen = chosen[~never]
+        if not chosen.size:
+            continue
         points, children = task.split(points, take(cover, chosen))
         cover = take(cover, np.delete(np.arange(len(cover.bound)), chosen)).joined(children)
-    points = task.retried(points, _doubtful(points, cover, integer))
-    return _result(points, task.bounded(points, cover), integer)
+    points = task.retried(points, _doubtful(task, points, cover))
+    return _result(task, points, task.bounded(points, cover))
 
 
-@jax.jit
-def programs_at(scenario: Scenario, rounds: Array) -> Program:
-    """The programs of one scenario at the given pre-training rounds (n,)."""
-    return jax.vmap(partial(fine_tuning_program, scenario))(rounds)
+@partial(jax.jit, static_argnames="bound")
+def programs_at(bound: Bound, scenario: Scenario, outer: Array) -> Program:
+    """The programs of one scenario at outer variables (n, d)."""
+    return jax.vmap(partial(bound.program, scenario))(outer)
 
 
-@partial(jax.jit, static_argnames=("integer", "restrict"))
+@partial(jax.jit, static_argnames=("bound", "integer", "restrict"))
 def _box_bounds(
+    bound: Bound,
     scenario: Scenario,
     low: Array,
     high: Array,
@@ -120,14 +232,14 @@ def _box_bounds(
     right: Prices,
     *,
     integer: bool,
-    restrict: Callable[[Program], Program] | None,
+    restrict: Restriction | None,
 ) -> Array:
-    """The best lower bounds (n,) of boxes at two prices each and their mean."""
+    """(n,) the best lower bounds of boxes (n, d) at two prices each and their mean."""
 
     def one(low: Array, high: Array, a: Prices, b: Prices) -> Array:
         def at(share: Array) -> Array:
             prices: Prices = jax.tree.map(lambda x, y: (1 - share) * x + share * y, a, b)
-            return FineTuning().lower_bound(
+            return bound.lower_bound(
                 scenario, low, high, prices, integer=integer, restrict=restrict
             )
 
@@ -139,11 +251,15 @@ def _box_bounds(
 _judge = jax.jit(jax.vmap(judge))
 
 
-def _with_server_noise(programs: Program) -> Program:
-    """Programs whose best server batch, a square root of the noise, has a derivative."""
-    variance = jnp.maximum(programs.server.variance, _LEAST_VARIANCE)
-    server = dataclasses.replace(programs.server, variance=variance)
-    return dataclasses.replace(programs, server=server)
+def _with_noise(programs: Program) -> Program:
+    """Programs whose best batches, square roots of the noise, have derivatives."""
+
+    def noisy(part: Any) -> Any:
+        return dataclasses.replace(part, variance=jnp.maximum(part.variance, _LEAST_VARIANCE))
+
+    return dataclasses.replace(
+        programs, server=noisy(programs.server), devices=noisy(programs.devices)
+    )
 
 
 def _filled(count: int, size: int) -> np.ndarray:
@@ -151,149 +267,90 @@ def _filled(count: int, size: int) -> np.ndarray:
     return np.resize(np.arange(count), -(-count // size) * size)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What is searched, and the batched calls that it takes."""
-
-    scenario: Scenario
-    integer: bool
-    restrict: Callable[[Program], Program] | None
-
-    def programs(self, rounds: np.ndarray) -> Program:
-        """Programs at the given rounds."""
-        programs: Program = programs_at(self.scenario, rounds)
-        return programs if self.restrict is None else jax.vmap(self.restrict)(programs)
-
-    def grid(self) -> np.ndarray:
-        """Rounds from the fewest up to what one budget alone would allow.
-
-        M rounds of the smallest batch b take at least M b tau_min, and within the whole delay at
-        least M^3 b^3 work of energy.
-        """
-        least = float(self.scenario.min_pretraining_rounds)  # type: ignore[arg-type]
-        server = take(self.programs(np.array([max(least, 1.0)])), np.array(0)).server
-        sample = max(float(server.min_time), float(np.cbrt(server.work)))
-        most = (1 + 1e-9) / (sample * float(server.min_batch))
-        most = max(np.floor(most) if self.integer else most, least)
-        return np.unique([least, *rounds_inside(least, most, _POINTS - 2, self.integer), most])
-
-    def solve(self, rounds: np.ndarray) -> Points:
-        """Quick answers: what is hard or infeasible may come without a certificate."""
-        filled = rounds[_filled(len(rounds), _POINTS)]
-        points = Points(filled, self.programs(filled), self.answers(filled, attempts=_FEW_ATTEMPTS))
-        return take(points, np.arange(len(rounds)))
-
-    def answers(self, rounds: np.ndarray, *, attempts: int = ATTEMPTS) -> Relaxed:
-        """Judged answers at the given rounds."""
-        near = self.programs(np.maximum(rounds, _LEAST_ROUNDS))
-        relaxed = solve_relaxed(_with_server_noise(near), attempts=attempts)
-        if rounds.min() > 0:
-            return relaxed
-        judged: Relaxed = _judge(self.programs(rounds), relaxed.prices)
-        return judged
-
-    def retried(self, points: Points, which: np.ndarray) -> Points:
-        """The points with those at ``which`` solved more carefully where they missed the gap."""
-        which = which[points.relaxed.gap[which] > RELAXED_GAP]
-        if not which.size:
-            return points
-        filled = which[_filled(len(which), _POINTS)]
-        again = take(self.answers(points.rounds[filled]), np.arange(len(which)))
-        better = np.flatnonzero(again.gap < points.relaxed.gap[which])
-        return points._replace(relaxed=put(points.relaxed, which[better], take(again, better)))
-
-    def split(self, points: Points, pieces: Cover) -> tuple[Points, Cover]:
-        """New points inside the pieces, and the pieces between them."""
-        each = _POINTS // len(pieces.low)
-        inside, children = [], []
-        for low, high, bound in zip(*pieces, strict=True):
-            rounds = rounds_inside(low, high, each, self.integer)
-            child = pieces_between(np.array([low, *rounds, high]), self.integer)
-            inside.append(rounds)
-            # A piece is no lower than the whole that it comes from.
-            children.append(child._replace(bound=np.maximum(child.bound, bound)))
-        cover: Cover = jax.tree.map(lambda *parts: np.concatenate(parts), *children)
-        points = points.joined(self.solve(np.concatenate(inside)))
-        return points, self.bounded(points, cover)
-
-    def bounded(self, points: Points, cover: Cover) -> Cover:
-        """The cover with bounds from the prices of its points."""
-        count = len(cover.low)
-        found = []
-        for part in _filled(count, _PIECES).reshape(-1, _PIECES):
-            low, high = cover.low[part], cover.high[part]
-            inward = self.integer & (low < high)
-            first, last = low + inward, high - inward
-            prices = points.prices(low, high)
-            ends = first[:, None], last[:, None]
-            settings = {"integer": self.integer, "restrict": self.restrict}
-            found.append(_box_bounds(self.scenario, *ends, *prices, **settings))
-        bound = np.concatenate(found)[:count]
-        return cover._replace(bound=np.maximum(cover.bound, bound))
-
-
-def _to_split(points: Points, cover: Cover, integer: bool, gap: float) -> np.ndarray:
-    """The pieces to split next, the least bounds first."""
-    wide = cover.high - cover.low > (0 if integer else 1e-9 * (1 + cover.high))
-    doubtful = cover.bound < _target(points, cover, integer) * (1 - gap)
-    if integer:
+def _to_split(task: Task, points: Points, cover: Cover) -> np.ndarray:
+    """The boxes to cut next, the least bounds first."""
+    width = np.max(cover.high - cover.low - 1e-9 * (1 + cover.high) * (not task.integer), axis=1)
+    doubtful = cover.bound < _target(task, points, cover) * (1 - task.gap)
+    if task.integer:
         # Bounds with whole batches do not settle which rounds are best with real ones.
-        doubtful |= _beside_best(points, cover, gap)
-    chosen = np.flatnonzero(wide & doubtful)
-    return chosen[np.argsort(cover.bound[chosen], kind="stable")][:_SPLITS]
+        doubtful |= _beside_best(task, points, cover)
+    # Of several variables single boxes come without a solved point.
+    cuttable = (width > 0) | _unsolved_singles(points, cover)
+    chosen = np.flatnonzero(cuttable & doubtful)
+    most = _SPLITS if cover.low.shape[1] == 1 else 4 * _SPLITS
+    return chosen[np.argsort(cover.bound[chosen], kind="stable")][:most]
 
 
-def _beside_best(points: Points, cover: Cover, gap: float) -> np.ndarray:
-    """(n,) bool: the pieces beside the best point at whose ends the values do not agree."""
+def _beside_best(task: Task, points: Points, cover: Cover) -> np.ndarray:
+    """(n,) bool: the boxes beside the best point at whose corners the values do not agree."""
     best = int(np.argmin(points.values))
-    beside = np.zeros(len(cover.low), bool)
-    for low, high in ((best - 1, best), (best, best + 1)):
-        if low >= 0 and high < len(points.rounds):
-            ends = points.rounds[[low, high]]
-            differ = points.values[[low, high]].max() > points.values[best] * (1 + gap)
-            beside |= differ & (cover.low == ends[0]) & (cover.high == ends[1])
-    return beside
+    touches = np.all(
+        (cover.low - 1 <= points.outer[best]) & (points.outer[best] <= cover.high + 1), 1
+    )
+    beside = np.flatnonzero(touches & np.isfinite(cover.bound))
+    every = np.arange(len(points.outer))
+    ends = [
+        points.values[points.nearest(corner, every)]
+        for corner in (np.maximum(cover.low[beside] - 1, 0), cover.high[beside] + 1)
+    ]
+    differ = np.maximum(*ends) > points.values[best] * (1 + task.gap)
+    return np.isin(np.arange(len(cover.low)), beside[differ])
 
 
-def _target(points: Points, cover: Cover, integer: bool) -> float:
-    """What the pieces have to reach for the best point to be proven best."""
+def _solved_singles(points: Points, cover: Cover) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of one point, and the points in them, where these were solved."""
+    places = {tuple(outer): i for i, outer in enumerate(points.outer)}
+    pairs = [(i, places.get(tuple(cover.low[i]), -1)) for i in np.flatnonzero(cover.single)]
+    boxes, at = np.array([pair for pair in pairs if pair[1] >= 0], int).reshape(-1, 2).T
+    return boxes, at
+
+
+def _unsolved_singles(points: Points, cover: Cover) -> np.ndarray:
+    """(n,) bool: boxes of one point that was not solved."""
+    unsolved = cover.single
+    unsolved[_solved_singles(points, cover)[0]] = False
+    return unsolved & np.isfinite(cover.bound)
+
+
+def _target(task: Task, points: Points, cover: Cover) -> float:
+    """What the boxes have to reach for the best point to be proven best."""
     best = float(points.values.min())
-    if not integer:
+    if not task.integer:
         return best
-    # With whole batches the lower bound at single rounds is what limits the certificate.
-    certified = points.rounds[points.relaxed.gap <= RELAXED_GAP]
-    single = (cover.low == cover.high) & np.isin(cover.low, certified)
-    return float(cover.bound[single].min()) if single.any() else best
+    # With whole batches the lower bound at single points is what limits the certificate.
+    boxes, at = _solved_singles(points, cover)
+    certified = boxes[points.relaxed.gap[at] <= task.bound.relaxed_gap]
+    return float(cover.bound[certified].min()) if certified.size else best
 
 
-def _promising(points: Points, cover: Cover, integer: bool) -> np.ndarray:
+def _promising(task: Task, points: Points, cover: Cover) -> np.ndarray:
     """The best point, then those of the least values, or least bounds with whole batches."""
     score = points.values.copy()
     best = int(np.argmin(score))
-    if integer:
-        single = cover.low == cover.high
-        at = np.searchsorted(points.rounds, cover.low[single])
-        score[at] = np.where(np.isfinite(score[at]), cover.bound[single], np.inf)
+    if task.integer:
+        boxes, at = _solved_singles(points, cover)
+        score[at] = np.where(np.isfinite(score[at]), cover.bound[boxes], np.inf)
     score[best] = -np.inf
     order = np.argsort(score, kind="stable")[:PROMISING]
     return np.asarray(order[score[order] < np.inf])
 
 
-def _doubtful(points: Points, cover: Cover, integer: bool) -> np.ndarray:
+def _doubtful(task: Task, points: Points, cover: Cover) -> np.ndarray:
     """Points on which the result rests, to be solved carefully where that was not done."""
-    low = cover.low[(cover.low == cover.high) & (cover.bound < points.values.min())]
-    below = np.flatnonzero(np.isin(points.rounds, low))
-    promising = _promising(points, cover, integer)
-    return np.union1d(promising if integer else promising[:1], below)
+    boxes, at = _solved_singles(points, cover)
+    below = at[cover.bound[boxes] < points.values.min()]
+    promising = _promising(task, points, cover)
+    return np.union1d(promising if task.integer else promising[:1], below)
 
 
-def _result(points: Points, cover: Cover, integer: bool) -> Searched:
-    best = take(points, _promising(points, cover, integer))
+def _result(task: Task, points: Points, cover: Cover) -> Searched:
+    best = take(points, _promising(task, points, cover))
     return Searched(
-        pretraining_rounds=best.rounds,
+        task=task,
+        outer=best.outer,
         programs=best.programs,
         relaxed=best.relaxed,
         bound=float(best.values[0]),
         lower_bound=float(cover.bound.min()),
-        pieces=cover,
+        boxes=cover,
     )

@@ -14,11 +14,11 @@ from jaxedge.answers.plan import Plan
 from jaxedge.bounds.registry import DEFAULT, bound_named
 from jaxedge.machine.trees import take
 from jaxedge.planning.compile_ahead import compile_ahead
-from jaxedge.planning.fine_tuning_rows import fine_tuning_rows
 from jaxedge.planning.judging import answers_of, plans_of
 from jaxedge.planning.question import Asked, neighbours, question
 from jaxedge.planning.rows import Rows, repeated
 from jaxedge.planning.schemes import JOINT
+from jaxedge.planning.searched_rows import searched_rows
 from jaxedge.planning.two_stage_rows import two_stage_batch, two_stage_rows
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.scenario import Scenario
@@ -208,8 +208,8 @@ def _rows(scenarios: Scenario, asked: Asked) -> Rows:
         return two_stage_rows(scenarios, asked, asked.designs)
     parts, each = [], unstack(scenarios)
     for count, scenario in enumerate(each):
-        asked.progress("searching pre-training rounds", count / len(each))
-        parts.append(fine_tuning_rows(scenario, asked, asked.designs))
+        asked.progress("searching rounds", count / len(each))
+        parts.append(searched_rows(scenario, asked, asked.designs))
     return Rows.joined(parts)
 
 

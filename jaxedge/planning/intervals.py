@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxedge.answers.batch import STATUSES, Answers
 from jaxedge.answers.status import Status
-from jaxedge.bounds.registry import bound_named
+from jaxedge.bounds.registry import DEFAULT, bound_named
 from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.scenario import Learning, Scenario
 from jaxedge.scenario.stacking import stack
@@ -75,7 +75,7 @@ def plan_within(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    bound: str = "two-stage",
+    bound: str = DEFAULT,
     progress: Progress | None = None,
 ) -> PlansWithin:
     """Plan at both ends of intervals of the learning constants, at their centre, and in between.

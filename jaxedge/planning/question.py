@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxedge.answers.batch import Answers
 from jaxedge.bounds.base import Bound
-from jaxedge.bounds.registry import BOUNDS, bound_named
+from jaxedge.bounds.registry import BOUNDS, DEFAULT, bound_named
 from jaxedge.planning.schemes import JOINT, schemes_of
 from jaxedge.program.responses import Prices
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS, Solver, solver_named
@@ -47,7 +47,7 @@ _NODES_UNASKED, _NODES_ASKED = 300, 20_000
 def check_options(
     scenario: Scenario,
     *,
-    bound: str = "two-stage",
+    bound: str = DEFAULT,
     solver: str = DUAL_DECOMPOSITION.name,
     relaxed: bool = False,
     gap: float | None = None,
@@ -79,7 +79,7 @@ def question(
         able = " and ".join(name for name, item in BOUNDS.items() if not item.outer)
         raise ValueError(f"solver: {solver!r} plans the {able} bound only, not {bound!r}")
     real = checked_flag("relaxed", relaxed)
-    default = chosen.gap if real else INTEGER_GAP
+    default = max(chosen.gap, objective.relaxed_gap) if real else INTEGER_GAP
     nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
     return Asked(
         bound=bound,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from jaxedge.bounds.base import Bound
+from jaxedge.bounds.base import Bound, Restriction
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.program import costs
 from jaxedge.program.program import Computing, Program, with_batches, with_rounds
@@ -25,8 +26,6 @@ PRETRAINING_ONLY = "pre-training only"
 FINETUNING_ONLY = "fine-tuning only"
 SEPARATE = "separate stages"
 EQUAL_ROUNDS = "equal rounds"
-
-Restriction = Callable[[Program], Program]
 
 
 def pretraining_only(program: Program) -> Program:
@@ -147,15 +146,21 @@ def two_stage_schemes(scenario: Scenario) -> list[Program]:
     return [*restricted, pretraining_only(first), finetuning_only(second)]
 
 
-def separate_pretraining(scenario: Scenario) -> tuple[int, int]:
-    """Pre-training rounds and server batch that minimise the gap handed to fine-tuning.
+def separate_pretraining(
+    scenario: Scenario, handed_over: Callable[[np.ndarray, np.ndarray], ArrayLike]
+) -> tuple[int, int]:
+    """Pre-training rounds and server batch that minimise what is handed to fine-tuning.
 
     With its share of the budgets, pre-training can afford a fixed number of samples X, whatever
     the rounds: the time per sample is tau = max((kappa c^3 T/E)^(1/3), c/f_max), at which it
     costs as large a share of either budget, and X is the budget that is short over what a sample
-    costs. The handed gap is then a function of the whole M alone, with b0 = floor(X/M).
+    costs. What is handed over is then a function of the whole M alone, with b0 = floor(X/M).
+
+    Args:
+        scenario: validated.
+        handed_over: of M and b0, both (n,).
     """
-    server, task = scenario.server, scenario.learning
+    server = scenario.server
     part: Computing = jax.tree.map(np.asarray, two_stage_program(scenario).server)
     balanced = np.cbrt(part.work / np.maximum(1 - costs.drawn(part), np.finfo(float).tiny))
     used = costs.computing(part, np.clip(balanced, part.min_time, part.max_time))
@@ -164,9 +169,5 @@ def separate_pretraining(scenario: Scenario) -> tuple[int, int]:
     most = max(int(samples / float(server.min_batch)), least)
     rounds = np.unique(np.geomspace(least, most, 200_000).astype(np.int64)).astype(float)
     batch = np.clip(np.floor(samples / rounds), float(server.min_batch), float(server.max_batch))
-    mu, eta0 = float(task.pl_constant), float(task.server_learning_rate)
-    kept = np.power(1 - mu * eta0, rounds)
-    noise = float(task.smoothness) * eta0 * float(task.server_variance) / batch
-    gap = kept * float(task.initial_gap) + (1 - kept) * (float(task.discrepancy) + noise) / (2 * mu)
-    best = int(np.argmin(gap))
+    best = int(np.argmin(handed_over(rounds, batch)))
     return int(rounds[best]), int(batch[best])

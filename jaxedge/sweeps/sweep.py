@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxedge.bounds.registry import DEFAULT
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.text import to_tree
 from jaxedge.scenario.validation import validate
@@ -52,7 +53,7 @@ class Sweep:
     """Kept in place of reduced draws."""
     quantiles: Sequence[float] = (0.05, 0.5, 0.95)
     relaxed: bool = False
-    bound: str = "two-stage"
+    bound: str = DEFAULT
     solver: str = "dual-decomposition"
     gap: float | None = None
     seed: int = 0

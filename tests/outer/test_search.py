@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jaxedge import presets, sampling
-from jaxedge.bounds.fine_tuning import fine_tuning_program, floor_decay
+from jaxedge.bounds.fine_tuning import FineTuning, fine_tuning_program, floor_decay
 from jaxedge.bounds.spans import Span, span_bound
 from jaxedge.outer import search as searching
-from jaxedge.outer.search import PROMISING, search
+from jaxedge.outer.search import PROMISING, Task
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.program import with_batches
 from jaxedge.program.responses import Prices
@@ -27,6 +27,11 @@ from tests.plain_dual import fine_tuning_lower_bound
 from tests.random_cases import random_scenario
 
 GAP = 1e-6
+
+
+def search(scenario, *, integer, restrict=None):
+    task = Task(bound=FineTuning(), scenario=scenario, integer=integer, gap=GAP, restrict=restrict)
+    return searching.search(task)
 
 
 @jax.jit
@@ -163,11 +168,11 @@ def test_the_search_finds_the_least_of_a_dense_scan(name, integer):
         certified = bounds >= values * (1 - GAP)
         assert certified.any()
         assert np.all(found.lower_bound <= values[certified] * (1 + 1e-9))
-    assert found.pretraining_rounds[0] >= scenario.min_pretraining_rounds
-    assert len(found.pretraining_rounds) <= PROMISING
-    assert len(set(found.pretraining_rounds)) == len(found.pretraining_rounds)
+    assert found.outer[:, 0][0] >= scenario.min_pretraining_rounds
+    assert len(found.outer[:, 0]) <= PROMISING
+    assert len(set(found.outer[:, 0])) == len(found.outer[:, 0])
     if integer:
-        assert np.all(found.pretraining_rounds == np.round(found.pretraining_rounds))
+        assert np.all(found.outer[:, 0] == np.round(found.outer[:, 0]))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +185,7 @@ def test_the_search_finds_the_least_of_a_dense_scan(name, integer):
     ],
 )
 def test_pretraining_that_does_not_pay_is_as_short_as_allowed(name, expected):
-    assert search(_cases()[name], integer=True).pretraining_rounds[0] == expected
+    assert search(_cases()[name], integer=True).outer[0, 0] == expected
 
 
 @pytest.mark.every_python
@@ -188,7 +193,7 @@ def test_whole_rounds_lose_little_and_are_settled_to_the_integer():
     scenario = presets.get("default")
     real, whole = (search(scenario, integer=integer) for integer in (False, True))
     assert real.lower_bound <= whole.bound <= real.bound * (1 + 1e-6)
-    rounds = np.arange(whole.pretraining_rounds[0] - 16, whole.pretraining_rounds[0] + 16)
+    rounds = np.arange(whole.outer[:, 0][0] - 16, whole.outer[:, 0][0] + 16)
     values, _ = _solved(scenario, rounds)
     assert whole.bound <= values.min() * (1 + GAP)
     assert whole.lower_bound > real.bound  # whole batches cost something
@@ -278,4 +283,4 @@ def test_an_infeasible_scenario_has_no_bound():
     found = search(_varied(presets.get("default"), delay_budget=1e-3), integer=True)
     assert found.bound == np.inf
     assert found.gap == np.inf
-    assert len(found.pretraining_rounds) == 1
+    assert len(found.outer[:, 0]) == 1

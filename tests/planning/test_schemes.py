@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from functools import cache
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from jaxedge import presets
 from jaxedge.answers.status import Status
+from jaxedge.bounds.fine_tuning import FineTuning
 from jaxedge.planning import schemes
 from jaxedge.planning.entry import plan, plan_batch
 from jaxedge.scenario.sampling import sample
@@ -251,7 +252,9 @@ def test_separate_pretraining_hands_over_the_least_gap():
         samples = affordable_samples(scenario, schemes.STAGE_SHARE)
         every = np.arange(1.0, math.floor(samples) + 1)
         largest = np.minimum(np.floor(samples / every), scenario.server.max_batch)
-        rounds, batch = schemes.separate_pretraining(scenario)
+        rounds, batch = schemes.separate_pretraining(
+            scenario, partial(FineTuning().handed_over, scenario)
+        )
         assert rounds * batch <= samples * (1 + 1e-12)
         best = np.min(handed_gap(scenario, every, largest))
         assert handed_gap(scenario, rounds, batch) <= best * (1 + 1e-9)
