@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from jaxedge.bounds.registry import BOUNDS, DEFAULT
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.words.choices import choice, unknown
+
+BOUNDS = ("two-stage", "fine-tuning")
+"""As the help names them, without JAX; any bound of the registry is understood."""
 
 _EPILOG = """\
 examples:
@@ -62,6 +64,12 @@ class Parser(argparse.ArgumentParser):
     def options(self) -> list[str]:
         """The long options that it knows."""
         return [name for name in self._option_string_actions if name.startswith("--")]
+
+
+def _registered() -> Iterable[str]:
+    from jaxedge.bounds.registry import BOUNDS
+
+    return BOUNDS
 
 
 def parse(
@@ -133,8 +141,8 @@ def add_solving(parser: Parser) -> None:
     """Options of every command that plans."""
     parser.add_argument(
         "--bound",
-        default=DEFAULT,
-        type=lambda name: _argument("bound", name, BOUNDS),
+        default=BOUNDS[0],
+        type=lambda name: name if name in BOUNDS else _argument("bound", name, _registered()),
         metavar="|".join(BOUNDS),
         help="convergence bound to minimise (default: %(default)s)",
     )

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jaxedge.words.choices import choice
 
 if TYPE_CHECKING:
-    from jaxedge.bounds.registry import bound_named
-from jaxedge.scenario.scenario import Scenario
-from jaxedge.scenario.stacking import named
+    from jaxedge.scenario.scenario import Scenario
 
 T = TypeVar("T")
 
@@ -72,6 +70,9 @@ def read(path: str, load: Callable[[str], T]) -> T:
 
 def check_bound(bound: str, scenarios: Sequence[Scenario]) -> None:
     """Ask for the constants that a bound needs before anything is computed."""
+    from jaxedge.bounds.registry import bound_named
+    from jaxedge.scenario.stacking import named
+
     for i, item in enumerate(scenarios):
         if len(scenarios) > 1:
             named(f"element {i}", bound_named(bound).check, item)

@@ -22,6 +22,7 @@ from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import concatenate, put, take
 from jaxedge.outer.cover import Cover, Points, boxes_of, cut, rounds_inside
 from jaxedge.outer.limits import most_rounds
+from jaxedge.outer.selection import SPLITS, doubtful, promising, to_split
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
@@ -30,16 +31,12 @@ from jaxedge.relaxation.fixed_rounds import with_fixed_rounds
 from jaxedge.relaxation.judge import Relaxed, judge
 from jaxedge.scenario.scenario import Scenario
 
-PROMISING = 8
-"""Most points that are returned."""
 _POINTS = 32
 """Points solved in one call, so that one shape is compiled."""
 _FEW_ATTEMPTS = 2
 """Where much may be infeasible."""
 _BOXES = 64
 """Boxes bounded in one call, sixteen times as many for several variables."""
-_SPLITS = 16
-"""Most boxes cut at a time, four times as many of several variables."""
 _MAX_POINTS = 1024
 """Points after which the search returns the gap it has reached."""
 _LEAST_ROUNDS = 1e-9
@@ -153,7 +150,7 @@ class Task:
         each = max(_POINTS // len(boxes.low), 1)
         parts = [cut(*box, each, self.integer) for box in zip(*boxes, strict=True)]
         known = {tuple(outer) for outer in points.outer}
-        new = np.unique(np.concatenate([part[0] for part in parts[:_SPLITS]]), axis=0)
+        new = np.unique(np.concatenate([part[0] for part in parts[:SPLITS]]), axis=0)
         new = new[[tuple(outer) not in known for outer in new]]
         points = concatenate([points, self.solve(new)]) if len(new) else points
         return points, self.bounded(points, concatenate([part[1] for part in parts]))
@@ -202,7 +199,7 @@ def search(task: Task) -> Searched:
         points = task.retried(points, np.array([0]))  # if any, the fewest rounds are feasible
     cover = task.bounded(points, boxes_of(grids, task.integer))
     while len(points.outer) < _MAX_POINTS and np.isfinite(points.values.min()):
-        chosen = _to_split(task, points, cover)
+        chosen = to_split(task, points, cover)
         if not chosen.size:
             break
         never = task.impossible(cover.low[chosen])
@@ -212,7 +209,7 @@ def search(task: Task) -> Searched:
             continue
         points, children = task.split(points, take(cover, chosen))
         cover = take(cover, np.delete(np.arange(len(cover.bound)), chosen)).joined(children)
-    points = task.retried(points, _doubtful(task, points, cover))
+    points = task.retried(points, doubtful(task, points, cover))
     return _result(task, points, task.bounded(points, cover))
 
 
@@ -267,84 +264,8 @@ def _filled(count: int, size: int) -> np.ndarray:
     return np.resize(np.arange(count), -(-count // size) * size)
 
 
-def _to_split(task: Task, points: Points, cover: Cover) -> np.ndarray:
-    """The boxes to cut next, the least bounds first."""
-    width = np.max(cover.high - cover.low - 1e-9 * (1 + cover.high) * (not task.integer), axis=1)
-    doubtful = cover.bound < _target(task, points, cover) * (1 - task.gap)
-    if task.integer:
-        # Bounds with whole batches do not settle which rounds are best with real ones.
-        doubtful |= _beside_best(task, points, cover)
-    # Of several variables single boxes come without a solved point.
-    cuttable = (width > 0) | _unsolved_singles(points, cover)
-    chosen = np.flatnonzero(cuttable & doubtful)
-    most = _SPLITS if cover.low.shape[1] == 1 else 4 * _SPLITS
-    return chosen[np.argsort(cover.bound[chosen], kind="stable")][:most]
-
-
-def _beside_best(task: Task, points: Points, cover: Cover) -> np.ndarray:
-    """(n,) bool: the boxes beside the best point at whose corners the values do not agree."""
-    best = int(np.argmin(points.values))
-    touches = np.all(
-        (cover.low - 1 <= points.outer[best]) & (points.outer[best] <= cover.high + 1), 1
-    )
-    beside = np.flatnonzero(touches & np.isfinite(cover.bound))
-    every = np.arange(len(points.outer))
-    ends = [
-        points.values[points.nearest(corner, every)]
-        for corner in (np.maximum(cover.low[beside] - 1, 0), cover.high[beside] + 1)
-    ]
-    differ = np.maximum(*ends) > points.values[best] * (1 + task.gap)
-    return np.isin(np.arange(len(cover.low)), beside[differ])
-
-
-def _solved_singles(points: Points, cover: Cover) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of one point, and the points in them, where these were solved."""
-    places = {tuple(outer): i for i, outer in enumerate(points.outer)}
-    pairs = [(i, places.get(tuple(cover.low[i]), -1)) for i in np.flatnonzero(cover.single)]
-    boxes, at = np.array([pair for pair in pairs if pair[1] >= 0], int).reshape(-1, 2).T
-    return boxes, at
-
-
-def _unsolved_singles(points: Points, cover: Cover) -> np.ndarray:
-    """(n,) bool: boxes of one point that was not solved."""
-    unsolved = cover.single
-    unsolved[_solved_singles(points, cover)[0]] = False
-    return unsolved & np.isfinite(cover.bound)
-
-
-def _target(task: Task, points: Points, cover: Cover) -> float:
-    """What the boxes have to reach for the best point to be proven best."""
-    best = float(points.values.min())
-    if not task.integer:
-        return best
-    # With whole batches the lower bound at single points is what limits the certificate.
-    boxes, at = _solved_singles(points, cover)
-    certified = boxes[points.relaxed.gap[at] <= task.bound.relaxed_gap]
-    return float(cover.bound[certified].min()) if certified.size else best
-
-
-def _promising(task: Task, points: Points, cover: Cover) -> np.ndarray:
-    """The best point, then those of the least values, or least bounds with whole batches."""
-    score = points.values.copy()
-    best = int(np.argmin(score))
-    if task.integer:
-        boxes, at = _solved_singles(points, cover)
-        score[at] = np.where(np.isfinite(score[at]), cover.bound[boxes], np.inf)
-    score[best] = -np.inf
-    order = np.argsort(score, kind="stable")[:PROMISING]
-    return np.asarray(order[score[order] < np.inf])
-
-
-def _doubtful(task: Task, points: Points, cover: Cover) -> np.ndarray:
-    """Points on which the result rests, to be solved carefully where that was not done."""
-    boxes, at = _solved_singles(points, cover)
-    below = at[cover.bound[boxes] < points.values.min()]
-    promising = _promising(task, points, cover)
-    return np.union1d(promising if task.integer else promising[:1], below)
-
-
 def _result(task: Task, points: Points, cover: Cover) -> Searched:
-    best = take(points, _promising(task, points, cover))
+    best = take(points, promising(task, points, cover))
     return Searched(
         task=task,
         outer=best.outer,

@@ -19,6 +19,7 @@ from jaxedge.relaxation.cheapest import cheapest
 from jaxedge.scenario.sampling import sample
 from jaxedge.scenario.text import to_tree
 from jaxedge.scenario.validation import validate
+from jaxedge.sweeps.axes import values
 from jaxedge.sweeps.checks import checked
 from jaxedge.sweeps.sweep import Sweep
 
@@ -141,6 +142,11 @@ def test_a_batch_is_its_plans(tiny, least):
 
 
 def test_what_has_no_derivative_is_refused_by_name(tiny):
-    sweep = Sweep(scenario=tiny, axes=(), bound="toy", outputs=("elasticity_energy_budget",))
+    sweep = Sweep(
+        scenario=tiny,
+        axes=[values("energy_budget", [1.0, 2.0])],
+        bound="toy",
+        outputs=("elasticity_energy_budget",),
+    )
     with pytest.raises(ValueError, match="two-stage"):
         checked(sweep)

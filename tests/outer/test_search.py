@@ -14,7 +14,8 @@ from jaxedge import presets, sampling
 from jaxedge.bounds.fine_tuning import FineTuning, fine_tuning_program, floor_decay
 from jaxedge.bounds.spans import Span, span_bound
 from jaxedge.outer import search as searching
-from jaxedge.outer.search import PROMISING, Task
+from jaxedge.outer.search import Task
+from jaxedge.outer.selection import PROMISING
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.program import with_batches
 from jaxedge.program.responses import Prices
