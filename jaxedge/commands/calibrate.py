@@ -16,13 +16,17 @@ from jaxedge.words.progress import ProgressLine
 if TYPE_CHECKING:
     from jaxedge.training.calibration.constants import Calibration
     from jaxedge.training.calibration.path import Trial
+    from jaxedge.training.calibration.pilot import PilotPlan
 
 SUMMARY = "measure the bound's constants on a model and data"
+PILOT_ROUNDS = 400
+"""Of a pilot's longest legs."""
 _EPILOG = f"""\
 A short trial run goes through both stages at the learning rates of the scenario; at points on its
 path the loss, the variance of single samples' gradients at the server and each device, the
-difference of the stages' gradients and the largest eigenvalue of the Hessian are measured. FILE or
-the preset gives all the rest of the scenario that is written: device, server, channel, budgets.
+difference of the stages' gradients and the largest eigenvalue of the Hessian are measured. It is a
+part of a pilot of six legs, whose losses and noise give the spectrum of the end loss. FILE or the
+preset gives all the rest of the scenario that is written: device, server, channel, budgets.
 
 {DATA_HELP}
 examples:
@@ -50,10 +54,24 @@ def add_arguments(parser: Parser) -> None:
     add_task_options(parser)
     group = parser.add_argument_group("measuring")
     group.add_argument(
-        "--pretraining-rounds", type=int, metavar="M", help="of the trial run (default: 400)"
+        "--pilot-rounds",
+        type=int,
+        default=PILOT_ROUNDS,
+        metavar="R",
+        help=f"of the pilot's longest legs, which give the end loss's spectrum (default: "
+        f"{PILOT_ROUNDS}; 0: no spectrum)",
     )
     group.add_argument(
-        "--finetuning-rounds", type=int, metavar="N", help="of the trial run (default: 400)"
+        "--pretraining-rounds",
+        type=int,
+        metavar="M",
+        help="of the trial run (default: R, or 400 without a pilot)",
+    )
+    group.add_argument(
+        "--finetuning-rounds",
+        type=int,
+        metavar="N",
+        help="of the trial run (default: R/3, or 400 without a pilot)",
     )
     group.add_argument(
         "--intervals",
@@ -111,7 +129,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.wasserstein:
         transport.check_importable()
-    trial = _given_trial(options)
+    pilot, trial = _given_plans(options)
     scenario = validate(given_scenario(options))
     task = given_task(options, np.size(scenario.devices.gain))
     with ProgressLine() as progress:
@@ -119,6 +137,7 @@ def run(options: argparse.Namespace) -> None:
             task,
             scenario,
             trial,
+            pilot=pilot,
             lower_loss=options.lower_loss,
             worst=options.worst,
             progress=progress,
@@ -134,11 +153,17 @@ def run(options: argparse.Namespace) -> None:
     _tell(found, told, options)
 
 
-def _given_trial(options: argparse.Namespace) -> Trial:
+def _given_plans(options: argparse.Namespace) -> tuple[PilotPlan | None, Trial]:
+    """The pilot, and the trial run along it where no other rounds are asked for."""
     from jaxedge.training.calibration.path import Trial
+    from jaxedge.training.calibration.pilot import PilotPlan
 
-    names = ("pretraining_rounds", "finetuning_rounds", "intervals", "server_batch", "device_batch")
-    return Trial(**given(options, *names, "seed"))
+    both = given(options, "server_batch", "device_batch", "seed")
+    rounds = given(options, "pretraining_rounds", "finetuning_rounds", "intervals")
+    if options.pilot_rounds == 0:
+        return None, Trial(**both, **rounds)
+    pilot = PilotPlan(rounds=options.pilot_rounds, **both)
+    return pilot, dataclasses.replace(pilot.trial, **rounds)
 
 
 def _tell(found: Calibration, told: dict[str, Any], options: argparse.Namespace) -> None:

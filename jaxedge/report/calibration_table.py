@@ -30,6 +30,8 @@ def calibration_table(told: Mapping[str, Any]) -> str:
         f"{line}  {row[4]}" if len(row) > 4 else line
         for line, row in zip(aligned(head), rows, strict=True)
     ]
+    if told.get("spectrum") is not None:
+        lines += ["", *paragraph(f"The end loss's spectrum is from {told['spectrum']['how']}.")]
     for name, reason in told["left_out"].items():
         lines += ["", *paragraph(f"{name} is left out: {reason}")]
     for note in told["notes"]:

@@ -16,7 +16,7 @@ from jaxedge.training.data.data_files import write_npz
 from jaxedge.training.data.datasets import Dataset
 
 SHORT = "calibrate --preset small --model logistic --pretraining-rounds 20"
-SHORT = [*SHORT.split(), "--finetuning-rounds", "10", "--intervals", "2"]
+SHORT = [*SHORT.split(), "--finetuning-rounds", "10", "--intervals", "2", "--pilot-rounds", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,26 @@ def test_a_scenario_and_a_table_come_out(capsys, monkeypatch):
     assert "plans" not in told
     assert [point["round"] for point in told["path"]] == [0, 10, 20, 25, 30]
     assert calibration_table(told) in out
+
+
+def test_a_pilot_gives_the_spectrum_and_all_the_constants(capsys):
+    command = "calibrate --preset small --model logistic --pilot-rounds 40 --intervals 2 --json"
+    assert main([*command.split(), "--output", "found.toml"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [point["round"] for point in told["path"]] == [0, 20, 40, 46, 53]
+    legs = told["spectrum"]["legs"]
+    assert legs[0]["loss"][-1] == pytest.approx(told["path"][2]["loss"], rel=1e-5)
+    assert legs[2]["loss"][-1] == pytest.approx(told["path"][-1]["loss"], rel=1e-5)
+    spectrum = files.load("found.toml").learning.spectrum
+    assert np.shape(spectrum.device_noise) == (3, 30)
+    assert spectrum.floor + spectrum.start.sum() == pytest.approx(legs[0]["loss"][0], rel=0.02)
+    assert "#   spectrum: a pilot of 159 rounds, " in Path("found.toml").read_text()
+    assert "The end loss's spectrum is from a pilot of 159 rounds" in calibration_table(told)
+
+
+def test_a_pilot_that_is_too_short_is_refused(capsys):
+    assert main(["calibrate", "--pilot-rounds", "39"]) == BAD_INPUT
+    assert "rounds = 39: must be a whole number >= 40" in capsys.readouterr().err
 
 
 def test_the_distance_of_the_data_is_told_where_it_is_asked_for(capsys, monkeypatch):

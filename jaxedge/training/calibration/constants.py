@@ -15,7 +15,9 @@ from jaxedge.scenario.validation import validate
 from jaxedge.training.calibration import estimates
 from jaxedge.training.calibration.estimates import Estimate
 from jaxedge.training.calibration.path import Trial, path
+from jaxedge.training.calibration.pilot import PilotPlan
 from jaxedge.training.calibration.points import Measured, Meter
+from jaxedge.training.calibration.spectrum import SpectrumCalibration, calibrate_spectrum
 from jaxedge.training.models.tasks import Task
 from jaxedge.words.choices import check_whole
 
@@ -37,6 +39,8 @@ class Calibration:
     """The base with the constants' values, the model's bits and batches that the data fill."""
     points: list[Measured]
     """What was measured, in the order of the trial run."""
+    spectrum: SpectrumCalibration | None = None
+    """The end loss's spectrum, which the scenario holds too; None without a pilot that told it."""
 
     @property
     def optimistic(self) -> Scenario:
@@ -80,6 +84,7 @@ class Calibration:
                 }
                 for point in self.points
             ],
+            "spectrum": None if self.spectrum is None else self.spectrum.to_dict(),
             "scenario": to_tree(self.scenario),
         }
 
@@ -90,6 +95,8 @@ class Calibration:
         ]
         for name, estimate in self.constants.items():
             lines += [f"#   {name}, {estimate.unit}: {estimate.how}"]
+        if self.spectrum is not None:
+            lines += [f"#   spectrum: {self.spectrum.how}"]
         lines += [f"#   {name} is left out: {reason}" for name, reason in self.left_out.items()]
         lines += [f"# {note}" for note in self.notes]
         scenario = to_toml(self.scenario)
@@ -101,6 +108,7 @@ def calibrate(
     scenario: Scenario,
     trial: Trial | None = None,
     *,
+    pilot: PilotPlan | None = None,
     lower_loss: float = 0.0,
     worst: bool = False,
     samples: int = SAMPLES,
@@ -112,7 +120,9 @@ def calibrate(
     Args:
         task: data and model; its devices' weighted loss is F, the server's F0.
         scenario: gives learning rates, the devices' weights, and all that is not measured.
-        trial: the trial run.
+        trial: the trial run; by default what the pilot runs anyway, its first leg and the
+            fine-tuning from its end.
+        pilot: measures the end loss's spectrum too; what it refuses is told in ``left_out``.
         lower_loss: what F is never below, such as 0 for cross entropy.
         worst: variances and discrepancy as the largest along the path, not the mean over it.
         samples: of each owner at most that are measured on; all by default, up to 4,096.
@@ -126,7 +136,8 @@ def calibrate(
     from jaxedge.training.models.networks import upload_bits
 
     valid = validate(scenario)
-    trial = Trial() if trial is None else trial
+    if trial is None:
+        trial = Trial() if pilot is None else pilot.trial
     _check(task, valid, lower_loss, samples, bits_per_weight)
     weight = np.asarray(valid.learning.device_weight)
     meter = Meter(task, weight, samples=samples, seed=trial.seed)
@@ -154,8 +165,27 @@ def calibrate(
         constants["pl_constant"] = fitted
     bits = upload_bits(task.tuned_of(task.weights), bits_per_weight)
     calibrated, notes = _calibrated(task, valid, constants, bits)
+    spectrum = None
+    if pilot is not None:
+        try:
+            spectrum = calibrate_spectrum(
+                task,
+                valid,
+                pilot,
+                device_variance=constants["device_variance"].value,
+                samples=samples,
+                progress=progress,
+            )
+            calibrated = spectrum.as_scenario(calibrated)
+        except ValueError as refused:  # what has been measured is not lost by it
+            left_out["spectrum"] = str(refused)
     return Calibration(
-        constants=constants, left_out=left_out, notes=notes, scenario=calibrated, points=points
+        constants=constants,
+        left_out=left_out,
+        notes=notes,
+        scenario=calibrated,
+        points=points,
+        spectrum=spectrum,
     )
 
 

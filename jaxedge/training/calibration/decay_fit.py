@@ -37,7 +37,7 @@ ANGLES = np.pi / 12 * np.arange(-5, 7)
 """phi, every 15 degrees; 0 is a start without shift."""
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 TURNS = (1e-3, 1e-2, 1e-1, 1.0)
-WARMUPS = (0.0, 0.025, 0.05, 0.1, 0.2, 0.4)
+WARMUPS = (0.0, 0.05, 0.1, 0.2, 0.4)
 """As shares of the pilot's longest leg."""
 DISCREPANCY = 1.1
 """Residuals within it of the least count as the data's noise."""

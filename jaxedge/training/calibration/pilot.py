@@ -23,7 +23,7 @@ from jaxedge.scenario.scenario import Scenario
 from jaxedge.system.allocation import Allocation, StageAllocation
 from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
-from jaxedge.training.calibration.path import Advance, finetuning, pretraining
+from jaxedge.training.calibration.path import Advance, Trial, finetuning, pretraining
 from jaxedge.training.calibration.samples import thin
 from jaxedge.training.models.tasks import Task
 from jaxedge.training.rounds.measuring import task_loss_and_gradient
@@ -64,6 +64,17 @@ class PilotPlan:
             check_whole(item.name, getattr(self, item.name), least.get(item.name, 1))
 
     @property
+    def trial(self) -> Trial:
+        """Its first leg and the fine-tuning from there as one run, draws and all."""
+        return Trial(
+            pretraining_rounds=self.rounds,
+            finetuning_rounds=self.rounds // 3,
+            server_batch=self.server_batch,
+            device_batch=self.device_batch,
+            seed=self.seed,
+        )
+
+    @property
     def every(self) -> int:
         """Rounds between two measurements of F."""
         return max(self.rounds // _STEPS, 1)
@@ -88,6 +99,12 @@ class Leg:
     def fine(self) -> bool:
         """Whether the devices train on it; else the server does."""
         return bool(self.finetuning_rounds[-1])
+
+    @property
+    def rounds(self) -> int:
+        """Of its own, after it has branched off."""
+        counted = self.finetuning_rounds if self.fine else self.pretraining_rounds
+        return int(counted[-1])
 
     @property
     def label(self) -> str:
@@ -239,8 +256,8 @@ def _spent(scenario: Scenario, leg: Leg) -> tuple[float, float]:
     """J and s of a leg's own rounds at full clocks and powers."""
     server, devices = scenario.server, scenario.devices
     design = Allocation(
-        pretraining_rounds=leg.pretraining_rounds[-1] - leg.pretraining_rounds[0],
-        finetuning_rounds=leg.finetuning_rounds[-1],
+        pretraining_rounds=0 if leg.fine else leg.rounds,
+        finetuning_rounds=leg.rounds if leg.fine else 0,
         server=StageAllocation(
             batch=leg.server_batch, clock=server.max_clock, power=server.max_power
         ),

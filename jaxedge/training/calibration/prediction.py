@@ -20,7 +20,7 @@ from jaxedge.system.allocation import Allocation
 from jaxedge.training.calibration.decay_fit import DecayFit, Fit
 from jaxedge.training.calibration.observations import Designs, end_losses
 
-DRAWS = 60
+DRAWS = 40
 REACH = 3.0
 """Of the longest leg: what lies beyond is extrapolated, and intervals there are too narrow."""
 _Z = 1.959963984540054

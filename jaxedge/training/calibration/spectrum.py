@@ -22,7 +22,7 @@ from jaxedge.training.calibration.pilot import (
     PilotRefused,
     run_pilot,
 )
-from jaxedge.training.calibration.prediction import Forecast, redrawn
+from jaxedge.training.calibration.prediction import REACH, Forecast, redrawn
 from jaxedge.training.models.tasks import Task
 
 _TRACE = 1e-9
@@ -45,6 +45,17 @@ class SpectrumCalibration:
     def spectrum(self) -> Spectrum:
         """As ``learning.spectrum`` of a scenario takes it."""
         return self.fit.spectrum
+
+    @property
+    def how(self) -> str:
+        """One line."""
+        rounds = sum(leg.rounds for leg in self.pilot.legs)
+        return (
+            f"a pilot of {rounds:,} rounds, {self.pilot.energy:.4g} J and {self.pilot.delay:.4g} s "
+            f"of this scenario at full clocks and powers; its losses are told within "
+            f"{self.fit.error:.2%}, and beyond {REACH * self.forecast.longest:,.0f} rounds "
+            "predictions are extrapolated"
+        )
 
     def as_scenario(self, scenario: Scenario) -> Scenario:
         """The scenario with the spectrum in it.
@@ -69,6 +80,7 @@ class SpectrumCalibration:
         """Plain JSON types: what was spent, how well the fit tells the losses, and the legs."""
         held = self.fit.penalties
         return {
+            "how": self.how,
             "energy": self.pilot.energy,
             "delay": self.pilot.delay,
             "error": self.fit.error,

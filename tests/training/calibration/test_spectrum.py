@@ -8,6 +8,7 @@ import pytest
 
 from jaxedge import presets
 from jaxedge.scenario.scenario import Spectrum
+from jaxedge.training.calibration.constants import calibrate
 from jaxedge.training.calibration.observations import Designs, end_losses
 from jaxedge.training.calibration.pilot import PilotPlan, PilotRefused
 from jaxedge.training.calibration.spectrum import calibrate_spectrum, check_told
@@ -114,6 +115,35 @@ def test_what_was_measured_and_spent_is_told_in_plain_json(found):
     assert told["energy"] == found.pilot.energy > 0
     assert told["error"] == found.fit.error
     assert [leg["loss"][0] for leg in told["legs"]] == [leg.loss[0] for leg in found.pilot.legs]
+
+
+def test_constants_and_spectrum_come_from_one_run(task):
+    """At the same draws: the trial run is the pilot's first leg and the fine-tuning from there."""
+    plan = PilotPlan(rounds=40, seed=2)
+    found = calibrate(task, scenario(), pilot=plan)
+    assert [point.rounds for point in found.points[::5]] == [0, 40, 53]
+    assert found.points[5].loss == pytest.approx(found.spectrum.pilot.legs[0].loss[-1], rel=1e-6)
+    assert found.points[10].loss == pytest.approx(found.spectrum.pilot.legs[2].loss[-1], rel=1e-6)
+    np.testing.assert_array_equal(
+        found.scenario.learning.spectrum.start, found.spectrum.spectrum.start
+    )
+    levels = found.spectrum.spectrum.device_noise.sum(axis=1)
+    variance = found.constants["device_variance"].value
+    np.testing.assert_allclose(levels / levels[0], variance / variance[0], rtol=1e-6)
+    assert found.spectrum.how in found.to_toml()
+
+
+def test_a_refused_pilot_loses_no_constant(task):
+    """Its reason stands where those of other constants do; here rates are above 1/smoothness."""
+    fast = scenario(device_learning_rate=0.17, smoothness=5.0)
+    found = calibrate(task, fast, pilot=PilotPlan(rounds=40))
+    assert "the pilot ran at 0.17" in found.left_out["spectrum"]
+    assert found.scenario.learning.spectrum is None
+    assert found.constants["smoothness"].value == pytest.approx(CURVATURE[-1], rel=1e-3)
+    low = dataclasses.replace(task, loss=lambda w, x, y: task.loss(w, x, y) - 100)
+    refused = calibrate(low, scenario(), pilot=PilotPlan(rounds=40), lower_loss=-1000.0)
+    assert "needs losses above 0" in refused.left_out["spectrum"]
+    assert refused.spectrum is None
 
 
 def moved(task, **data):
