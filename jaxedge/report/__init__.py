@@ -4,12 +4,14 @@ from jaxedge.machine.late_imports import late_imports
 
 __all__ = [
     "non_dominated",
+    "plot_pilot",
     "plot_plan",
     "plot_sweep",
 ]
 
 _HOMES = {
     "non_dominated": "pareto",
+    "plot_pilot": "pilot_plots",
     "plot_plan": "plan_plots",
     "plot_sweep": "sweep_plots",
 }
