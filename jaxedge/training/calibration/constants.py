@@ -170,7 +170,7 @@ def calibrate(
         try:
             spectrum = calibrate_spectrum(
                 task,
-                valid,
+                dataclasses.replace(valid, upload_bits=bits, download_bits=bits),
                 pilot,
                 device_variance=constants["device_variance"].value,
                 samples=samples,

@@ -10,7 +10,7 @@ from jaxedge import presets
 from jaxedge.scenario.scenario import Spectrum
 from jaxedge.training.calibration.constants import calibrate
 from jaxedge.training.calibration.observations import Designs, end_losses
-from jaxedge.training.calibration.pilot import PilotPlan, PilotRefused
+from jaxedge.training.calibration.pilot import PilotPlan, PilotRefused, run_pilot
 from jaxedge.training.calibration.spectrum import calibrate_spectrum, check_told
 from tests.training.calibration.quadratic_tasks import quadratic_task
 
@@ -131,6 +131,10 @@ def test_constants_and_spectrum_come_from_one_run(task):
     variance = found.constants["device_variance"].value
     np.testing.assert_allclose(levels / levels[0], variance / variance[0], rtol=1e-6)
     assert found.spectrum.how in found.to_toml()
+    # Rounds are charged with the model's own bits: ten weights of 32 bits, up and down.
+    charged = dataclasses.replace(scenario(), upload_bits=320, download_bits=320)
+    again = run_pilot(task, charged, plan)
+    assert (found.spectrum.pilot.energy, found.spectrum.pilot.delay) == (again.energy, again.delay)
 
 
 def test_a_refused_pilot_loses_no_constant(task):
