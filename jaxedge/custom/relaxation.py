@@ -18,6 +18,7 @@ from jax import Array
 from jaxedge.custom.totals import Case, DeviceTotals, PlanTotals, device_cases
 from jaxedge.methods.arrow import ArrowProblem, Rows, Terms, Variables, evaluate
 from jaxedge.methods.interior_point import InteriorPoint, KktPoint, solve
+from jaxedge.program import costs
 from jaxedge.program.certificates import ray_values
 from jaxedge.program.design import Design
 from jaxedge.program.program import Computing, Program, Transmission
@@ -27,7 +28,6 @@ from jaxedge.relaxation.arrow_form import (
     Shared,
     View,
     computing_energy,
-    sending_energy,
 )
 from jaxedge.relaxation.by_interior_point import start
 
@@ -83,7 +83,7 @@ def _plan(program: Program, s: Shared, longest: Array) -> PlanTotals:
         device_time=s.round_time * second,
         computing_time=longest * second,
         server_energy=computing_energy(program.server, s.samples, s.computing) * joule,
-        broadcast_energy=sending_energy(program.broadcast, q, s.broadcast) * joule,
+        broadcast_energy=costs.sending_total(program.broadcast, q, s.broadcast) * joule,
     )
 
 
@@ -98,7 +98,7 @@ def _device(
         computing_time=device.computing * second,
         upload_time=device.sending * second,
         computing_energy=computing_energy(part, device.samples, device.computing) * joule,
-        upload_energy=sending_energy(upload, rounds, device.sending) * joule,
+        upload_energy=costs.sending_total(upload, rounds, device.sending) * joule,
     )
 
 

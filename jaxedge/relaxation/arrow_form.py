@@ -27,8 +27,6 @@ from jaxedge.program.program import Computing, Program, Transmission
 
 _MARGIN = 1e-8
 """Relative widening of every box, so that a fixed batch, clock or power has an interior."""
-LEAST_EXPONENT = 1e-12
-"""Where a transmission has no rounds; its energy is then 0 at any exponent."""
 DEVICE_TIME = 0
 """Position of C_k + U_k <= R among the local rows."""
 
@@ -132,17 +130,11 @@ def computing_energy(part: Computing, samples: Array, time: Array) -> Array:
     return samples * costs.computing(part, time / samples)[0]
 
 
-def sending_energy(part: Transmission, rounds: Array, time: Array) -> Array:
-    """Energy of ``rounds`` transmissions in ``time``."""
-    exponent = jnp.maximum(part.nats * rounds / time, LEAST_EXPONENT)
-    return rounds * costs.sending(part, exponent)[0]
-
-
 def _shared(program: Program, vector: Array) -> Terms:
     s, server = Shared.named(vector), program.server
     p, q, g = s.mix(program)
     spent = computing_energy(server, s.samples, s.computing)
-    spent = spent + sending_energy(program.broadcast, q, s.broadcast)
+    spent = spent + costs.sending_total(program.broadcast, q, s.broadcast)
     rows = [
         server.weight * s.computing + s.broadcast + s.round_time - g,
         *_computing_rows(server, p, s.samples, s.computing),
@@ -165,7 +157,7 @@ def _view(program: Program, vector: Array) -> Array:
 def _block(program: Program, own: tuple[Computing, Transmission], v: Array, x: Array) -> Terms:
     (part, upload), view, device = own, View(*v), Device(*x)
     spent = computing_energy(part, device.samples, device.computing)
-    spent = spent + sending_energy(upload, view.rounds, device.sending)
+    spent = spent + costs.sending_total(upload, view.rounds, device.sending)
     rows = [
         part.weight * device.computing + device.sending - view.round_time,
         *_computing_rows(part, view.rounds, device.samples, device.computing),

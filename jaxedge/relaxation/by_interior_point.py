@@ -22,7 +22,6 @@ from jaxedge.program.program import Computing, Program, Transmission
 from jaxedge.program.responses import Prices, respond_computing, respond_transmission
 from jaxedge.relaxation.arrow_form import (
     DEVICE_TIME,
-    LEAST_EXPONENT,
     PROGRAM,
     Device,
     Mix,
@@ -118,7 +117,7 @@ def prices_of(program: Program, answer: KktPoint) -> Prices:
     rounds = Shared.named(answer.variables.shared).mix(program).finetuning
     by_work = costs.computing_pace(program.devices, devices.computing / devices.samples)
     exponent = program.uploads.nats * rounds / devices.sending
-    by_send = costs.sending_pace(program.uploads, jnp.maximum(exponent, LEAST_EXPONENT))
+    by_send = costs.sending_pace(program.uploads, exponent)
     pace = lam * jnp.maximum(by_work, by_send)
     dearest = jnp.arange(nus.shape[0]) == jnp.argmax(nus)
     spoilt = (jnp.abs(nus - pace) < _NOISE * jnp.sum(nus)) & ~dearest
