@@ -24,7 +24,7 @@ def most_rounds(program: Program, rounds: np.ndarray, outer: tuple[str, ...]) ->
     of_devices = max(float(np.max(computing)), float(sending), float(spent))
     each = [float(of_server) if name == PRETRAINING else of_devices for name in outer]
     # What costs nothing is not limited.
-    return rounds * (1 + 1e-9) / np.maximum(each, np.finfo(float).tiny)
+    return rounds * (1 + 1e-9) / np.maximum(each, 1e-100)
 
 
 def _least_sample(min_time: ArrayLike, work: ArrayLike) -> np.ndarray:
