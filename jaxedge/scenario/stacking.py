@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.validation import validate
+
+_Given = TypeVar("_Given")
+_Found = TypeVar("_Found")
 
 
 def stack(scenarios: Sequence[Scenario]) -> Scenario:
@@ -41,7 +44,7 @@ def modes_of(scenario: Scenario) -> int:
     return 0 if spectrum is None else np.shape(spectrum.curvature)[-1]
 
 
-def named(name: str, function: Callable[[Any], Scenario], argument: Any) -> Scenario:
+def named(name: str, function: Callable[[_Given], _Found], argument: _Given) -> _Found:
     """Apply ``function``; a ValueError from it is raised again with ``name`` in front."""
     try:
         return function(argument)
