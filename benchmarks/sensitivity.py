@@ -21,6 +21,7 @@ import numpy as np
 import records
 
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
 from jaxedge.program.program import Program
@@ -49,7 +50,7 @@ def refine(program: Program, relaxed: Relaxed) -> Relaxed:
 
 def optimum(scenarios: Scenario) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Bounds, certified gaps and what is active, by other means than the gradients' optima."""
-    programs = in_chunks(programs_of_each, scenarios)
+    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
     answer = in_chunks(refine, programs, solve_relaxed(programs, solver="interior-point"))
     active = active_limits(scenarios, programs, answer)
     return answer.lower_bound * programs.scale, answer.gap, active
@@ -100,7 +101,7 @@ def modes(scenarios: Scenario) -> float:
 def cost(scenarios: Scenario, trials: int) -> tuple[float, float]:
     """CPU seconds of the solve and of the gradients, best trials, all compiled."""
     relaxed, _ = solved(scenarios)
-    programs = in_chunks(programs_of_each, scenarios)
+    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
 
     def least(call: partial[object]) -> float:
         call()

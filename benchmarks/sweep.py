@@ -25,6 +25,7 @@ import records
 
 from jaxedge import presets, sweeps
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine import compilation_cache
 from jaxedge.machine.chunks import cores, in_chunks
 from jaxedge.machine.trees import take
@@ -93,7 +94,7 @@ def prepared(given: list[Scenario], folder: Path) -> float:
     bare(given[:2])
     with jax.enable_x64(True):
         # One element in ten thousand needs the last attempt; it takes longest to compile.
-        few = take(in_chunks(programs_of_each, validate_batch(given[-1])), np.arange(8))
+        few = take(in_chunks(programs_of_each(TwoStage()), validate_batch(given[-1])), np.arange(8))
         solve_relaxed(few, gap=-1.0)
     return time.process_time() - cpu
 

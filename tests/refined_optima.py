@@ -3,6 +3,7 @@
 import jax
 
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.relaxation.judge import judge
@@ -24,6 +25,6 @@ def _judged_again(program, relaxed):
 
 def refined_bounds(scenarios):
     """(B,) optimal bounds, and their certified gaps."""
-    programs = in_chunks(programs_of_each, scenarios)
+    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
     answer = in_chunks(_judged_again, programs, solve_relaxed(programs))
     return answer.lower_bound * programs.scale, answer.gap

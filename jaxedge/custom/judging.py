@@ -13,8 +13,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.answers.assessment import Assessment, assessment_of
+from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.formulation import allocation_of
-from jaxedge.bounds.two_stage import two_stage_bound, two_stage_program
+from jaxedge.bounds.two_stage import TwoStage, two_stage_bound
 from jaxedge.custom.infeasibility import proves_infeasible
 from jaxedge.custom.relaxation import (
     Functions,
@@ -61,9 +62,6 @@ class OwnOptima:
         return np.asarray(relative_gap(self.design.legal_bound, np.asarray(self.lower_bound)))
 
 
-_programs_of_each = jax.jit(jax.vmap(two_stage_program))
-
-
 def _solve_each(
     functions: Functions, programs: Program, cases: Case, tolerances: Array
 ) -> OwnOptima:
@@ -82,7 +80,7 @@ def solve_in_chunks(functions: Functions, cases: Case, size: int) -> OwnOptima:
         cases: validated scenarios and numbers with a leading axis (B, ...).
         size: B.
     """
-    programs = in_chunks(_programs_of_each, cases.scenario)
+    programs = in_chunks(programs_of_each(TwoStage()), cases.scenario)
     compiled = partial(_compiled_in_a_hurry if size <= _FEW else _compiled, functions)
 
     def attempt(index: np.ndarray, tolerance: float) -> OwnOptima:
@@ -111,7 +109,7 @@ def prove_infeasible(functions: Functions, cases: Case, doubtful: np.ndarray) ->
     index = np.flatnonzero(doubtful)
     if index.size:
         some = take(cases, index)
-        programs = in_chunks(_programs_of_each, some.scenario)
+        programs = in_chunks(programs_of_each(TwoStage()), some.scenario)
         proven[index] = in_chunks(partial(_proves_infeasible, functions), programs, some)
     return proven
 

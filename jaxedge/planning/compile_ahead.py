@@ -13,13 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxedge.bounds.base import Bound
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.integers import boxes, local_search
 from jaxedge.machine.chunks import chunk_lengths, cores, with_settings
 from jaxedge.planning.judging import assess, assess_naive
+from jaxedge.planning.program_rows import programs_of_schemes
 from jaxedge.planning.question import Asked
 from jaxedge.planning.schemes import JOINT
-from jaxedge.planning.two_stage_rows import scheme_programs
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 from jaxedge.relaxation.driver import FAST, begin, decompose, judged_by
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, Solver
@@ -47,7 +48,7 @@ def _compile(
     shapes: tuple[tuple[tuple[int, ...], Any], ...],
     tree: Any,
     length: int,
-    bound: str,
+    bound: Bound,
     solver: Solver,
     relaxed: bool,
     branching: bool,
@@ -59,9 +60,9 @@ def _compile(
         return unflattened
 
     jobs = _jobs(scenarios(length), bound, solver, relaxed=relaxed, branching=branching)
-    if bound == "two-stage":
-        programs_of = scheme_programs if schemes else programs_of_each
-        jobs.insert(0, lambda: programs_of(scenarios(length)))
+    if not bound.outer:
+        programs_of = programs_of_schemes if schemes else programs_of_each
+        jobs.insert(0, lambda: programs_of(bound)(scenarios(length)))
     with ThreadPoolExecutor(min(len(jobs), cores())) as pool:
         with jax.enable_x64(True):
             started = [pool.submit(with_settings(job)) for job in jobs]
@@ -70,14 +71,15 @@ def _compile(
 
 
 def _jobs(
-    scenarios: Scenario, bound: str, solver: Solver, *, relaxed: bool, branching: bool
+    scenarios: Scenario, bound: Bound, solver: Solver, *, relaxed: bool, branching: bool
 ) -> list[Job]:
     """Calls of the compiled functions on zeros, those that take longest to compile first."""
 
     def zeros_of(fn: Callable[..., Any], *arguments: Any) -> Any:
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(fn, *arguments))
 
-    programs = zeros_of(programs_of_each, scenarios)
+    outer = np.zeros((len(scenarios.energy_budget), len(bound.outer)))
+    programs = zeros_of(jax.vmap(bound.program), scenarios, outer)
     least = fewest(programs)
     paths = begin(programs, FAST, 0)
     solved, _ = zeros_of(decompose, programs, paths)

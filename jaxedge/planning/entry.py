@@ -11,15 +11,14 @@ import numpy as np
 
 from jaxedge.answers.batch import Answers
 from jaxedge.answers.plan import Plan
-from jaxedge.bounds.registry import DEFAULT, bound_named
+from jaxedge.bounds.registry import DEFAULT
 from jaxedge.machine.trees import take
 from jaxedge.planning.compile_ahead import compile_ahead
 from jaxedge.planning.judging import answers_of, plans_of
+from jaxedge.planning.program_rows import program_rows
 from jaxedge.planning.question import Asked, neighbours, question
 from jaxedge.planning.rows import Rows, repeated
-from jaxedge.planning.schemes import JOINT
 from jaxedge.planning.searched_rows import searched_rows
-from jaxedge.planning.two_stage_rows import two_stage_batch, two_stage_rows
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.stacking import named, stack, unstack
@@ -68,7 +67,7 @@ def plan_one(scenario: Scenario, asked: Asked) -> Plan:
     if not isinstance(scenario, Scenario):
         raise ValueError(f"scenario: {type(scenario).__name__} must be a Scenario")
     valid = validate(scenario)
-    bound_named(asked.bound).check(valid)
+    asked.bound.check(valid)
     return _plans(repeated(valid, 1), asked)[0]
 
 
@@ -147,7 +146,7 @@ def plan_batch(
         return _plans_of_list(scenarios, asked)
     valid = validate_batch(scenarios)
     shape = batch_shape(valid)
-    bound_named(bound).check(valid)
+    asked.bound.check(valid)
     if warm_start is not None:
         prices = neighbours(warm_start, asked, shape)
         asked = dataclasses.replace(asked, warm_start=prices)
@@ -171,7 +170,7 @@ def _plans_of_list(scenarios: object, asked: Asked) -> list[Plan]:
         if not isinstance(scenario, Scenario):
             raise ValueError(f"{type(scenario).__name__} must be a Scenario")
         valid = validate(scenario)
-        bound_named(asked.bound).check(valid)
+        asked.bound.check(valid)
         return valid
 
     valid = [named(f"scenario {i}", checked, item) for i, item in enumerate(scenarios)]
@@ -199,18 +198,16 @@ def _plans(scenarios: Scenario, asked: Asked) -> list[Plan]:
 
 def _rows(scenarios: Scenario, asked: Asked) -> Rows:
     """The designs of valid scenarios (B, ...), in their order for each name."""
-    together = not bound_named(asked.bound).outer
+    together = not asked.bound.outer
     asked.progress("compiling", None)
     compile_ahead(scenarios if together else take(scenarios, _ONE), asked)
-    if together and asked.designs == (JOINT,):
-        return two_stage_batch(scenarios, asked)
     if together:
-        return two_stage_rows(scenarios, asked, asked.designs)
+        return program_rows(scenarios, asked)
     parts, each = [], unstack(scenarios)
     for count, scenario in enumerate(each):
         asked.progress("searching rounds", count / len(each))
-        parts.append(searched_rows(scenario, asked, asked.designs))
-    return Rows.joined(parts)
+        parts.append(searched_rows(scenario, asked))
+    return Rows.concatenate(parts)
 
 
 def _alike(scenarios: list[Scenario]) -> list[list[int]]:

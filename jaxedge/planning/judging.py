@@ -15,8 +15,8 @@ from jaxedge.answers.assessment import TOLERANCE, Assessment, assessment_of
 from jaxedge.answers.batch import STATUSES, Answers, coded, kept
 from jaxedge.answers.plan import Plan
 from jaxedge.answers.status import Status
+from jaxedge.bounds.base import Bound
 from jaxedge.bounds.formulation import allocation_of
-from jaxedge.bounds.registry import bound_named
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.planning.pipeline import shadow_prices
 from jaxedge.planning.question import Asked
@@ -30,12 +30,12 @@ from jaxedge.system.delay import delay
 from jaxedge.system.energy import energy
 
 
-def _assessed(scenario: Scenario, allocation: Allocation, bound: str) -> Assessment:
-    return assessment_of(scenario, allocation, bound_named(bound).value(scenario, allocation))
+def _assessed(scenario: Scenario, allocation: Allocation, bound: Bound) -> Assessment:
+    return assessment_of(scenario, allocation, bound.value(scenario, allocation))
 
 
 @partial(jax.jit, static_argnames="bound")
-def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> Assessment:
+def assess(scenarios: Scenario, programs: Program, designs: Design, bound: Bound) -> Assessment:
     """The designs in original units, with all that is claimed of them."""
 
     def one(scenario: Scenario, program: Program, design: Design) -> Assessment:
@@ -45,7 +45,9 @@ def assess(scenarios: Scenario, programs: Program, designs: Design, bound: str) 
 
 
 @partial(jax.jit, static_argnames="bound")
-def assess_naive(scenarios: Scenario, programs: Program, designs: Design, bound: str) -> Assessment:
+def assess_naive(
+    scenarios: Scenario, programs: Program, designs: Design, bound: Bound
+) -> Assessment:
     """What a user gets who rounds the relaxed optimum.
 
     Batches are rounded to the nearest integer, clocks and powers kept, and the rounds of both
@@ -110,7 +112,7 @@ def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
     """One plan for each row."""
     answers = answers_of(rows, asked)
     return [
-        answers.plan(i, bound_name=asked.bound, relaxed=asked.relaxed, requested_gap=asked.gap)
+        answers.plan(i, bound_name=asked.bound.name, relaxed=asked.relaxed, requested_gap=asked.gap)
         for i in range(len(answers.status))
     ]
 

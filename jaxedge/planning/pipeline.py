@@ -11,6 +11,7 @@ from jaxedge.integers.branch_and_bound import branch_and_bound
 from jaxedge.integers.local_search import Integer, solve_integer
 from jaxedge.machine.trees import put, take
 from jaxedge.planning.question import Asked
+from jaxedge.planning.schemes import STAGE_SHARE
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 from jaxedge.relaxation.driver import ATTEMPTS, solve_relaxed
@@ -89,6 +90,30 @@ def _tightened(programs: Program, whole: Integer, asked: Asked, tighten: slice) 
         progress=asked.progress,
     )
     return put(whole, chosen, closed)
+
+
+def both_stages(
+    first: tuple[np.ndarray, np.ndarray, np.ndarray], second: Outcome, design: Design
+) -> Outcome:
+    """The outcome of stages designed separately, each with its share of both budgets.
+
+    Args:
+        first: (batch,) each: `feasibility` of pre-training with its share.
+        second: of fine-tuning with its own.
+        design: put together from both.
+    """
+    feasible, energy, delay = first
+    rest = 1 - STAGE_SHARE
+    return dataclasses.replace(
+        second,
+        feasible=second.feasible & feasible,
+        # Each stage needs its share of what is told.
+        least_energy=np.maximum(second.least_energy / rest, energy / STAGE_SHARE),
+        least_delay=np.fmax(second.least_delay / rest, delay / STAGE_SHARE),
+        design=design,
+        # Each stage is optimal by its own bound; nothing certifies the two together.
+        lower_bound=np.full_like(second.lower_bound, np.nan),
+    )
 
 
 def shadow_prices(programs: Program, relaxed: Relaxed) -> dict[str, np.ndarray]:

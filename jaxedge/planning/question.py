@@ -22,7 +22,7 @@ from jaxedge.words.progress import Progress, no_progress
 class Asked:
     """What the user asked for, with defaults filled in."""
 
-    bound: str
+    bound: Bound
     solver: Solver
     """Of the relaxation; integer designs are searched by the dual decomposition from there."""
     relaxed: bool
@@ -57,8 +57,7 @@ def check_options(
     Raises:
         ValueError: if an option is not valid.
     """
-    question(bound, solver, relaxed, gap)
-    bound_named(bound).check(scenario)
+    question(bound, solver, relaxed, gap).bound.check(scenario)
 
 
 def question(
@@ -82,7 +81,7 @@ def question(
     default = max(chosen.gap, objective.relaxed_gap) if real else INTEGER_GAP
     nodes = _NODES_ASKED if gap is not None else _NODES_UNASKED
     return Asked(
-        bound=bound,
+        bound=objective,
         solver=chosen,
         relaxed=real,
         gap=default if gap is None else checked_gap(gap),
@@ -96,11 +95,11 @@ def neighbours(answers: Answers, asked: Asked, shape: tuple[int, ...]) -> Prices
     """The prices to begin from, once they fit the question."""
     if not isinstance(answers, Answers):
         raise ValueError(f"warm_start: {type(answers).__name__} must be earlier Answers")
-    if not asked.solver.begins_from_prices or bound_named(asked.bound).outer:
+    if not asked.solver.begins_from_prices or asked.bound.outer:
         able = " or ".join(repr(item.name) for item in SOLVERS.values() if item.begins_from_prices)
         raise ValueError(
             f"warm_start: only {able} for the two-stage bound begins from prices, not "
-            f"{asked.solver.name!r} for the {asked.bound} bound"
+            f"{asked.solver.name!r} for the {asked.bound.name} bound"
         )
     if asked.designs != (JOINT,):
         raise ValueError("warm_start: prices are those of joint designs; leave the schemes out")

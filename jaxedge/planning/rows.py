@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
 
+from jaxedge.machine.trees import concatenate, take
 from jaxedge.planning.pipeline import Outcome
 from jaxedge.program.program import Program
 from jaxedge.scenario.scenario import Scenario
@@ -26,19 +27,24 @@ class Rows:
     outcome: Outcome
 
     @staticmethod
-    def joined(parts: Sequence[Rows]) -> Rows:
+    def concatenate(parts: Sequence[Rows]) -> Rows:
         """The rows of several parts, one after the other."""
+        names = tuple(name for part in parts for name in part.names)
+        return Rows._of(names, concatenate([part._trees for part in parts]))
 
-        def concatenated(name: str) -> Any:
-            trees = [getattr(part, name) for part in parts]
-            return jax.tree.map(lambda *xs: np.concatenate(xs), *trees)
+    def of(self, name: str) -> Rows:
+        """The rows of one name."""
+        index = np.flatnonzero(np.array(self.names) == name)
+        return Rows._of((name,) * len(index), take(self._trees, index))
 
-        return Rows(
-            names=tuple(name for part in parts for name in part.names),
-            scenarios=concatenated("scenarios"),
-            programs=concatenated("programs"),
-            outcome=concatenated("outcome"),
-        )
+    @property
+    def _trees(self) -> tuple[Scenario, Program, Outcome]:
+        return self.scenarios, self.programs, self.outcome
+
+    @staticmethod
+    def _of(names: tuple[str, ...], trees: tuple[Scenario, Program, Outcome]) -> Rows:
+        scenarios, programs, outcome = trees
+        return Rows(names=names, scenarios=scenarios, programs=programs, outcome=outcome)
 
 
 def repeated(tree: _Tree, count: int) -> _Tree:

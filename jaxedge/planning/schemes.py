@@ -26,6 +26,8 @@ PRETRAINING_ONLY = "pre-training only"
 FINETUNING_ONLY = "fine-tuning only"
 SEPARATE = "separate stages"
 EQUAL_ROUNDS = "equal rounds"
+FIRST_STAGE, SECOND_STAGE = "first of separate stages", "second of separate stages"
+"""What a design of separate stages is put together from."""
 
 
 def pretraining_only(program: Program) -> Program:
@@ -115,7 +117,7 @@ def with_budget_share(scenario: Scenario, share: float) -> Scenario:
     )
 
 
-TWO_STAGE: dict[str, Restriction] = {
+RESTRICTIONS: dict[str, Restriction] = {
     JOINT: lambda program: program,
     PRETRAINING_ONLY: pretraining_only,
     FINETUNING_ONLY: finetuning_only,
@@ -124,26 +126,37 @@ TWO_STAGE: dict[str, Restriction] = {
 }
 """The joint program first, then the benchmarks that restrict it."""
 
-SCHEMES = (*(name for name in TWO_STAGE if name != JOINT), SEPARATE)
+SCHEMES = (*(name for name in RESTRICTIONS if name != JOINT), SEPARATE)
 """The names of the benchmarks in their order."""
 
 
 def schemes_of(bound: Bound) -> tuple[str, ...]:
     """The benchmarks that a bound has a value for."""
-    alone = () if bound.finite_without_finetuning else (PRETRAINING_ONLY,)
-    return tuple(name for name in SCHEMES if name not in alone)
+    without: tuple[str, ...] = () if bound.finite_without_finetuning else (PRETRAINING_ONLY,)
+    if without and not bound.outer:
+        without = (*without, SEPARATE)  # its first stage is a program without fine-tuning, too
+    return tuple(name for name in SCHEMES if name not in without)
 
 
-def two_stage_schemes(scenario: Scenario) -> list[Program]:
-    """The programs of `TWO_STAGE` in order, then the two of the stages designed separately.
+def scheme_programs(
+    scenario: Scenario, program: Callable[[Scenario], Program]
+) -> dict[str, Program]:
+    """The programs of `RESTRICTIONS`, then the two of the stages designed separately.
 
     These have their shares of the budgets and their own stage's bound as the objective.
+
+    Args:
+        scenario: validated.
+        program: of a scenario, for a bound of one program.
     """
-    joint = two_stage_program(scenario)
-    first = two_stage_program(with_budget_share(scenario, STAGE_SHARE))
-    second = two_stage_program(with_budget_share(scenario, 1 - STAGE_SHARE))
-    restricted = [restrict(joint) for restrict in TWO_STAGE.values()]
-    return [*restricted, pretraining_only(first), finetuning_only(second)]
+    joint = program(scenario)
+    first = program(with_budget_share(scenario, STAGE_SHARE))
+    second = program(with_budget_share(scenario, 1 - STAGE_SHARE))
+    return {
+        **{name: restrict(joint) for name, restrict in RESTRICTIONS.items()},
+        FIRST_STAGE: pretraining_only(first),
+        SECOND_STAGE: finetuning_only(second),
+    }
 
 
 def separate_pretraining(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.bounds.base import FINETUNING, PRETRAINING, Restriction
-from jaxedge.bounds.registry import bound_named
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.machine.trees import take
 from jaxedge.outer.branching import best_of_promising, tightened
 from jaxedge.outer.search import Task, programs_at, search
-from jaxedge.planning.pipeline import Outcome
+from jaxedge.planning.pipeline import Outcome, both_stages
 from jaxedge.planning.question import Asked
 from jaxedge.planning.rows import Rows, repeated
 from jaxedge.planning.schemes import (
@@ -37,8 +36,8 @@ from jaxedge.relaxation.feasibility import feasibility
 from jaxedge.scenario.scenario import Scenario
 
 
-def searched_rows(scenario: Scenario, asked: Asked, wanted: Sequence[str]) -> Rows:
-    """The designs of one scenario for every name that is wanted."""
+def searched_rows(scenario: Scenario, asked: Asked) -> Rows:
+    """The designs of one scenario for every name asked for."""
     # What leaves a stage out is judged without that stage's least rounds.
     alone = dataclasses.replace(scenario, min_finetuning_rounds=np.zeros(()))
     scratch = dataclasses.replace(scenario, min_pretraining_rounds=np.zeros(()))
@@ -50,7 +49,7 @@ def searched_rows(scenario: Scenario, asked: Asked, wanted: Sequence[str]) -> Ro
         EQUAL_ROUNDS: lambda: _equal_rounds(scenario, asked),
         SEPARATE: lambda: _separate(scenario, asked),
     }
-    return Rows.joined([designs[name]() for name in wanted])
+    return Rows.concatenate([designs[name]() for name in asked.designs])
 
 
 def _row(
@@ -64,7 +63,7 @@ def _row(
 ) -> Rows:
     """The best design over all outer variables that are left free, certified over all of them."""
     asked.progress(name, None)
-    bound = bound_named(asked.bound)
+    bound = asked.bound
     task = Task(
         bound=bound,
         scenario=scenario,
@@ -119,7 +118,7 @@ def _with_equal_rounds(program: Program) -> Program:
 
 def _equal_rounds(scenario: Scenario, asked: Asked) -> Rows:
     """M = N: a diagonal where both are searched, a restriction where N is the program's own."""
-    if FINETUNING in bound_named(asked.bound).outer:
+    if FINETUNING in asked.bound.outer:
         return _row(EQUAL_ROUNDS, scenario, asked, tied=True)
     least = np.maximum(scenario.min_pretraining_rounds, scenario.min_finetuning_rounds)
     from_both = dataclasses.replace(scenario, min_pretraining_rounds=np.maximum(least, 1.0))
@@ -134,7 +133,7 @@ def _free_server(program: Program) -> Program:
 
 def _separate(scenario: Scenario, asked: Asked) -> Rows:
     """Pre-training hands over the least that its share affords; fine-tuning does its best after."""
-    bound = bound_named(asked.bound)
+    bound = asked.bound
     rounds, batch = separate_pretraining(scenario, partial(bound.handed_over, scenario))
     task = Task(
         bound=bound,
@@ -158,15 +157,6 @@ def _separate(scenario: Scenario, asked: Asked) -> Rows:
     )
     half = with_budget_share(scenario, STAGE_SHARE)
     first = pretraining_only(two_stage_program(half))
-    feasible, energy, delay = feasibility(jax.tree.map(lambda x: np.asarray(x)[None], first))
-    outcome = dataclasses.replace(
-        outcome,
-        feasible=outcome.feasible & feasible,
-        # Each stage needs its share of what is told.
-        least_energy=np.maximum(outcome.least_energy / (1 - STAGE_SHARE), energy / STAGE_SHARE),
-        least_delay=np.fmax(outcome.least_delay / (1 - STAGE_SHARE), delay / STAGE_SHARE),
-        design=design,
-        lower_bound=np.full_like(outcome.lower_bound, np.nan),  # nothing certifies the two together
-    )
+    outcome = both_stages(feasibility(repeated(first, 1)), outcome, design)
     row = repeated(scenario, 1)
     return Rows(names=(SEPARATE,), scenarios=row, programs=program, outcome=outcome)

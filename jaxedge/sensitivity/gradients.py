@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from jaxedge.bounds.batches import programs_of_each
-from jaxedge.bounds.two_stage import two_stage_program
+from jaxedge.bounds.two_stage import TwoStage, two_stage_program
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.precision import require_x64
 from jaxedge.machine.trees import put, select, take
@@ -82,7 +82,7 @@ def solved(scenarios: Scenario, prices: Prices | None = None) -> tuple[Relaxed, 
 
     They begin from ``prices``, of less exact answers, where these are known.
     """
-    programs = in_chunks(programs_of_each, scenarios)
+    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
     least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     feasible = ~np.asarray(least.provably_not)
     # As in `pipeline.optimise`: what is infeasible would only stall the others.

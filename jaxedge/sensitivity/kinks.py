@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.planning.rows import repeated
 from jaxedge.scenario.fields import field_value, with_field
@@ -75,7 +76,7 @@ def both_sides(
     with jax.enable_x64(True):
         relaxed, known = solved(moved)
         values, gradients = gradients_of_valid(moved, relaxed)
-        active = active_limits(moved, in_chunks(programs_of_each, moved), relaxed)
+        active = active_limits(moved, in_chunks(programs_of_each(TwoStage()), moved), relaxed)
     known &= _box_is_open(moved)
     found = []
     for i, (item, device) in enumerate(parameters):

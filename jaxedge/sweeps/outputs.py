@@ -11,12 +11,10 @@ import numpy as np
 
 from jaxedge.answers.batch import STATUSES, Answers
 from jaxedge.answers.status import Status
-from jaxedge.planning.schemes import JOINT, SEPARATE, TWO_STAGE
+from jaxedge.planning.schemes import JOINT, SCHEMES
 from jaxedge.scenario.scenario import FIELDS
 from jaxedge.words.choices import unknown
 
-SCHEMES = (*(name for name in TWO_STAGE if name != JOINT), SEPARATE)
-"""The benchmark designs along the dimension "scheme"."""
 SCHEME_BOUND = "scheme_bound"
 _ELASTICITY = "elasticity_"
 

@@ -9,6 +9,7 @@ import pytest
 
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.formulation import allocation_of
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.integers.local_search import (
     Batches,
     Candidate,
@@ -49,7 +50,7 @@ CANDIDATE_GAP = 1e-5
 def sampled(devices, tightness):
     """Feasible scenarios with their programs."""
     drawn = sample_batch(jax.random.key(31), COUNT, devices, tightness=tightness)
-    programs = in_chunks(programs_of_each, drawn)
+    programs = in_chunks(programs_of_each(TwoStage()), drawn)
     least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     feasible = np.flatnonzero(least.fits)
     return take(drawn, feasible), take(programs, feasible)
@@ -408,7 +409,7 @@ def tiny(devices, tied):
     drawn = dataclasses.replace(
         drawn, server=server, devices=dataclasses.replace(drawn.devices, max_batch=most)
     )
-    programs = in_chunks(programs_of_each, drawn)
+    programs = in_chunks(programs_of_each(TwoStage()), drawn)
     if tied:
         rounds = dataclasses.replace(programs.rounds, tied=np.ones(DRAWN, bool))
         programs = jax.tree.map(np.asarray, jax.vmap(with_rounds)(programs, rounds))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine import chunks
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.relaxation import driver
@@ -23,11 +24,11 @@ import jax, numpy as np
 from functools import partial
 from jaxedge.machine import chunks
 from jaxedge.relaxation import driver
-from jaxedge.planning.two_stage_rows import programs_of_each
 from jaxedge.scenario.sampling import sample_batch
 assert jax.device_count() == 2
 with jax.enable_x64(True):
-    programs = chunks.in_chunks(programs_of_each, sample_batch(jax.random.key(5), 41, 2))
+    drawn = sample_batch(jax.random.key(5), 41, 2)
+    programs = chunks.in_chunks(programs_of_each(TwoStage()), drawn)
     together = driver.solve_relaxed(programs)
     jax.device_count = lambda: 1
     alone = driver.solve_relaxed(programs)
@@ -67,12 +68,12 @@ def test_a_chunk_stays_in_cache_and_wide_elements_make_short_ones():
 
 def test_numbers_and_threads_recompile_nothing_and_change_nothing(monkeypatch):
     drawn = sample_batch(jax.random.key(6), 200, 2)
-    programs = in_chunks(programs_of_each, drawn)
+    programs = in_chunks(programs_of_each(TwoStage()), drawn)
     monkeypatch.setattr(chunks, "_CELLS", 512)
     first = driver.solve_relaxed(programs)
     count = driver.decompose.fn._cache_size()
     again = driver.solve_relaxed(
-        in_chunks(programs_of_each, sample_batch(jax.random.key(7), 200, 2))
+        in_chunks(programs_of_each(TwoStage()), sample_batch(jax.random.key(7), 200, 2))
     )
     assert driver.decompose.fn._cache_size() == count
     assert np.all(again.gap <= 1e-6)
@@ -95,7 +96,7 @@ def test_devices_share_a_batch_and_change_nothing():
 
 
 def test_earlier_prices_need_fewer_steps():
-    programs = in_chunks(programs_of_each, sample_batch(jax.random.key(8), 32, 2))
+    programs = in_chunks(programs_of_each(TwoStage()), sample_batch(jax.random.key(8), 32, 2))
     cold = driver.solve_relaxed(programs)
 
     def certified(steps, prices):

@@ -3,8 +3,11 @@
 import jax
 import pytest
 
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.integers import boxes, local_search
-from jaxedge.planning import compile_ahead, entry, judging, two_stage_rows
+from jaxedge.planning import compile_ahead, entry, judging
+from jaxedge.planning.program_rows import programs_of_schemes
 from jaxedge.planning.question import question
 from jaxedge.planning.rows import repeated
 from jaxedge.relaxation import driver
@@ -26,9 +29,9 @@ WHOLE = (
     boxes.within,
 )
 CASES = [
-    (7, {"relaxed": True}, (*RELAXED, two_stage_rows.programs_of_each)),
-    (7, {}, (*RELAXED, *WHOLE, two_stage_rows.programs_of_each)),
-    (7, {"relaxed": True, "schemes": True}, (*RELAXED, two_stage_rows.scheme_programs)),
+    (7, {"relaxed": True}, (*RELAXED, programs_of_each(TwoStage()))),
+    (7, {}, (*RELAXED, *WHOLE, programs_of_each(TwoStage()))),
+    (7, {"relaxed": True, "schemes": True}, (*RELAXED, programs_of_schemes(TwoStage()))),
     (7, {"relaxed": True, "solver": OTHER.name}, (driver.judged_by(OTHER), cheapest_of_each)),
 ]
 """Devices (a number that no other test plans), options, and what may not be compiled again."""

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxedge.answers.status import Status
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.planning.judging import plans_of
+from jaxedge.planning.program_rows import program_rows
 from jaxedge.planning.question import Asked
-from jaxedge.planning.two_stage_rows import two_stage_batch
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.validation import validate_batch
@@ -25,7 +26,7 @@ SLIGHT = 1e-6
 @cache
 def asked(relaxed):
     return Asked(
-        bound="two-stage",
+        bound=TwoStage(),
         solver=DUAL_DECOMPOSITION,
         relaxed=relaxed,
         gap=1e-6 if relaxed else 1e-3,
@@ -37,7 +38,7 @@ def asked(relaxed):
 @cache
 def rows(relaxed):
     scenarios = validate_batch(sample_batch(jax.random.key(5), COUNT, 3, tightness=0.4))
-    return two_stage_batch(scenarios, asked(relaxed))
+    return program_rows(scenarios, asked(relaxed))
 
 
 def judged(relaxed, design=None, **changes):

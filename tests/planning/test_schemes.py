@@ -31,7 +31,7 @@ SCENARIOS = {
     # Fixed batches and full power do not fit in here.
     "starved": sample(jax.random.key(3), 3, tightness=0.9),
 }
-TWO_STAGE = [*list(schemes.TWO_STAGE)[1:], schemes.SEPARATE]
+TWO_STAGE = [*list(schemes.RESTRICTIONS)[1:], schemes.SEPARATE]
 FINE_TUNING = [name for name in TWO_STAGE if name != schemes.PRETRAINING_ONLY]
 ANSWERS = [
     (bound, relaxed, name)

@@ -10,6 +10,7 @@ import pytest
 
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.formulation import allocation_of
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import BatchLast, in_chunks
 from jaxedge.machine.trees import take
 from jaxedge.program.certificates import lower_bound
@@ -33,7 +34,7 @@ NOISES = np.repeat([1e-7, 1e-2, 0.3, 3.0], TRIALS // 4)
 def solved(devices):
     """Scenarios, programs and relaxed answers."""
     drawn = sample_batch(jax.random.key(devices), COUNT, devices, tightness=0.3)
-    programs = in_chunks(programs_of_each, drawn)
+    programs = in_chunks(programs_of_each(TwoStage()), drawn)
     return drawn, programs, solve_relaxed(programs)
 
 
@@ -208,7 +209,7 @@ def tiny(devices, tied):
             drawn.devices, max_batch=np.full((DRAWN, devices), 1.0 * LARGEST_BATCH)
         ),
     )
-    programs = in_chunks(programs_of_each, drawn)
+    programs = in_chunks(programs_of_each(TwoStage()), drawn)
     if tied:
         programs = jax.tree.map(np.asarray, jax.vmap(_tie)(programs))
     least = in_chunks(cheapest_of_each, programs, *fewest(programs))

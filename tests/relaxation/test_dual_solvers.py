@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.integers.local_search import integer_prices, solve_integer
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import put, take
@@ -28,7 +29,7 @@ FAST, CAREFUL = (0.1, 30), (0.5, 100)
 def programs(tightness=0.0):
     """Sampled programs, feasible with few exceptions."""
     drawn = sample_batch(jax.random.key(21), COUNT, DEVICES, tightness=tightness)
-    return in_chunks(programs_of_each, jax.tree.map(jnp.asarray, drawn))
+    return in_chunks(programs_of_each(TwoStage()), jax.tree.map(jnp.asarray, drawn))
 
 
 def decomposed(batch, shrink, steps):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
 from jaxedge.program.program import with_batches, with_rounds
@@ -31,7 +32,7 @@ def _fixed(program, m, n):
 def optima():
     """Feasible programs with their optima, which a round more or less cannot reach exactly."""
     scenarios = validate_batch(sample_batch(jax.random.key(5), 1000, 3, tightness=0.5))
-    programs = in_chunks(programs_of_each, scenarios)
+    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
     programs = take(programs, np.flatnonzero(feasibility(programs)[0]))
     return programs, solve_relaxed(programs, gap=1e-8)
 

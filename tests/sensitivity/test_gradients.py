@@ -8,6 +8,7 @@ import pytest
 
 from jaxedge import presets
 from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
 from jaxedge.planning.pipeline import shadow_prices
@@ -84,13 +85,13 @@ def test_elasticities_obey_the_change_of_units(batch, exponents):
 @pytest.mark.every_python
 def test_budgets_have_their_shadow_prices_and_slack_limits_none(batch):
     scenarios, relaxed, _, gradients = batch
-    prices = shadow_prices(in_chunks(programs_of_each, scenarios), relaxed)
+    prices = shadow_prices(in_chunks(programs_of_each(TwoStage()), scenarios), relaxed)
     for name, price in prices.items():
         np.testing.assert_allclose(getattr(gradients, name), price, rtol=1e-6)
     design, server = relaxed.design, scenarios.server
     slack = design.server_batch < 0.99 * server.max_batch
     assert slack.any() and not gradients.server.max_batch[slack].any()
-    programs = in_chunks(programs_of_each, scenarios)
+    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
     slow = design.server_sample_time > 1.01 * programs.server.min_time
     assert slow.any() and not gradients.server.max_clock[slow].any()
     more = design.finetuning_rounds > 1.01 * scenarios.min_finetuning_rounds

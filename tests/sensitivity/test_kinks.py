@@ -8,6 +8,7 @@ import pytest
 from jaxedge import presets
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.formulation import allocation_of
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
 from jaxedge.planning.rows import repeated
@@ -40,7 +41,9 @@ def rich(scenario):
 def _design(scenario):
     batch = repeated(scenario, 1)
     relaxed, _ = solved(batch)
-    program, design = take((in_chunks(programs_of_each, batch), relaxed.design), np.array(0))
+    program, design = take(
+        (in_chunks(programs_of_each(TwoStage()), batch), relaxed.design), np.array(0)
+    )
     return allocation_of(scenario, program, design)
 
 
