@@ -44,7 +44,8 @@ class Bound(abc.ABC):
     finite_without_finetuning: ClassVar[bool] = True
     """Whether designs of no fine-tuning round have a value."""
     differentiable: ClassVar[bool] = False
-    """Whether `jaxedge.sensitivity` knows the derivatives of its optimum."""
+    """Whether `jaxedge.sensitivity` knows its optimum's derivatives: of one program, whose rounds
+    have no greatest number; nothing may be searched outside."""
 
     def check(self, scenario: Scenario) -> None:  # noqa: B027  most bounds need no more constants
         """Make sure that a valid scenario has all constants.

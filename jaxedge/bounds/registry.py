@@ -25,3 +25,18 @@ def bound_named(name: str) -> Bound:
     near = difflib.get_close_matches(str(name).lower().replace("_", "-"), BOUNDS, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"bound is {name!r}, but must be one of {', '.join(BOUNDS)}{hint}")
+
+
+def differentiable_bound(name: str) -> Bound:
+    """The bound of that name, once `jaxedge.sensitivity` knows the derivatives of its optimum.
+
+    Raises:
+        ValueError: naming those whose derivatives are known.
+    """
+    bound = bound_named(name)
+    if not bound.differentiable:
+        known = ", ".join(repr(item.name) for item in BOUNDS.values() if item.differentiable)
+        raise ValueError(
+            f"bound: derivatives of the optimum are known for {known}, but not for {name!r}"
+        )
+    return bound

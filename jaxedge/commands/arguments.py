@@ -137,8 +137,8 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def add_solving(parser: Parser) -> None:
-    """Options of every command that plans."""
+def add_bound(parser: Parser) -> None:
+    """Which bound a command is about."""
     parser.add_argument(
         "--bound",
         default=BOUNDS[0],
@@ -146,6 +146,11 @@ def add_solving(parser: Parser) -> None:
         metavar="|".join(BOUNDS),
         help="convergence bound to minimise (default: %(default)s)",
     )
+
+
+def add_solving(parser: Parser) -> None:
+    """Options of every command that plans."""
+    add_bound(parser)
     parser.add_argument(
         "--solver",
         default=DUAL_DECOMPOSITION.name,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxedge.bounds.base import Bound
-from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.batches import program_of_bound, programs_of_each
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import concatenate, put, take
 from jaxedge.planning.pipeline import Outcome, both_stages, optimise
@@ -37,7 +36,7 @@ def programs_of_schemes(bound: Bound) -> Callable[[Scenario], dict[str, Program]
     """A compiled function from scenarios (B, ...) to all their `scheme_programs` (B, ...)."""
 
     def programs(scenario: Scenario) -> dict[str, Program]:
-        return scheme_programs(scenario, lambda some: bound.program(some, jnp.zeros(0)))
+        return scheme_programs(scenario, partial(program_of_bound, bound))
 
     return jax.jit(jax.vmap(programs))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxedge.bounds.registry import bound_named
 from jaxedge.sensitivity.analysis import Parameter, Sensitivity
 from jaxedge.words.quantities import number, percent, quantity
 from jaxedge.words.text_table import aligned, paragraph
@@ -16,14 +17,15 @@ _SHOWN = 6
 
 def sensitivity_table(sensitivity: Sensitivity) -> str:
     """The analysis as aligned text, in ASCII."""
+    name = sensitivity.bound_name
     lines = [
-        "Sensitivities of the two-stage bound (relaxed optimum: real rounds and batches)",
+        f"Sensitivities of the {name} bound (relaxed optimum: real rounds and batches)",
         "",
         f"status  {sensitivity.status}",
     ]
     if sensitivity.bound is None:
         return "\n".join([*lines, *paragraph(sensitivity.message, "")])
-    lines.append(f"bound   {number(sensitivity.bound, 7)} (a mean squared gradient norm)")
+    lines.append(f"bound   {number(sensitivity.bound, 7)} (a {bound_named(name).unit})")
     blocks = [
         lines,
         _ranking(sensitivity),

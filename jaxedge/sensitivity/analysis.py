@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxedge.answers.status import Status
+from jaxedge.bounds.registry import DEFAULT
 from jaxedge.planning.entry import plan
 from jaxedge.scenario.fields import field_value
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
@@ -59,12 +60,13 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Sensitivities of the two-stage bound's relaxed optimum."""
+    """Sensitivities of the relaxed optimum of one bound."""
 
     status: str
     """Of the relaxed optimum, as in a plan."""
     message: str
     """What the status means."""
+    bound_name: str
     bound: float | None
     """The relaxed optimal bound."""
     parameters: tuple[Parameter, ...]
@@ -82,7 +84,7 @@ class Sensitivity:
             {
                 "status": self.status,
                 "message": self.message,
-                "bound_name": "two-stage",
+                "bound_name": self.bound_name,
                 "relaxed": True,
                 "bound": self.bound,
                 "parameters": [_entry(parameter) for parameter in self.parameters],
@@ -93,44 +95,53 @@ class Sensitivity:
 
 
 def analyse(
-    scenario: Scenario, *, replanned: int = REPLANNED, progress: Progress | None = None
+    scenario: Scenario,
+    *,
+    bound: str = DEFAULT,
+    replanned: int = REPLANNED,
+    progress: Progress | None = None,
 ) -> Sensitivity:
-    """Sensitivities of the optimal two-stage bound of one scenario to everything in it.
+    """Sensitivities of the optimal bound of one scenario to everything in it.
 
     Args:
         scenario: as built, loaded or taken from a preset; it is validated here.
+        bound: as in `value_and_grad`.
         replanned: how many of the fields that matter most are changed by 1 % and 5 %, and planned
             again with whole rounds and batches.
         progress: as in `planning.plan`.
 
     Raises:
-        ValueError: if the scenario is not valid.
+        ValueError: if the scenario or the bound is not valid.
     """
     progress = no_progress if progress is None else progress
     valid = validate(scenario)
     progress("solving the relaxation", None)
-    bound, gradients = value_and_grad(valid)
-    if not np.isfinite(bound):
-        optimum = plan(valid, relaxed=True, progress=progress)
+    value, gradients = value_and_grad(valid, bound=bound)
+    if not np.isfinite(value):
+        optimum = plan(valid, bound=bound, relaxed=True, progress=progress)
         return Sensitivity(
-            status=str(optimum.status), message=optimum.message, bound=None, parameters=()
+            status=str(optimum.status),
+            message=optimum.message,
+            bound_name=bound,
+            bound=None,
+            parameters=(),
         )
     progress("solving both sides of every parameter", None)
-    sides = both_sides(valid)
+    sides = both_sides(valid, bound=bound)
     ranked = sorted(
         (side for side in sides if side.device is None), key=lambda side: -abs(side.elasticity)
     )
     # Weights sum to 1: they have a derivative, but no change of their own.
     chosen = [side.path for side in ranked if side.path != "learning.device_weight"][:replanned]
-    finite = finite_changes(valid, chosen, progress=progress) if chosen else {}
+    finite = finite_changes(valid, chosen, progress=progress, bound=bound) if chosen else {}
     by_path = {item.path: item for item in FIELDS}
 
     def parameter(side: Sides) -> Parameter:
         item = by_path[side.path]
-        value, gradient = field_value(valid, item), field_value(gradients, item)
+        given, gradient = field_value(valid, item), field_value(gradients, item)
         return Parameter(
             field=item,
-            value=np.asarray(value),
+            value=np.asarray(given),
             gradient=np.asarray(gradient) + 0.0,  # no negative zeros
             sides=side,
             devices=tuple(s for s in sides if s.path == side.path and s.device is not None),
@@ -140,7 +151,8 @@ def analyse(
     return Sensitivity(
         status=str(Status.OPTIMAL),
         message="The relaxed optimum is certified to 1e-6.",
-        bound=float(bound),
+        bound_name=bound,
+        bound=float(value),
         parameters=tuple(parameter(side) for side in ranked),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxedge.answers.batch import Answers
+from jaxedge.bounds.registry import DEFAULT
 from jaxedge.planning.entry import plan_batch
 from jaxedge.scenario.fields import field_value, with_field
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
@@ -44,20 +45,22 @@ def finite_changes(
     paths: Sequence[str],
     changes: Sequence[float] = CHANGES,
     progress: Progress | None = None,
+    bound: str = DEFAULT,
 ) -> dict[str, tuple[FiniteChange, ...]]:
-    """Replan whole designs of the two-stage bound at finite changes of some fields.
+    """Replan whole designs at finite changes of some fields.
 
     Args:
         scenario: one valid scenario.
         paths: of the fields to change, such as "devices.gain".
         changes: relative changes.
         progress: as in `planning.plan`.
+        bound: as in `planning.plan`.
     """
     items = [next(item for item in FIELDS if item.path == path) for path in paths]
     cases = [(item.path, change, _changed(scenario, item, change)) for item in items
              for change in changes]  # fmt: skip
     accepted = [case for _, _, case in cases if case is not None]
-    answers = plan_batch(stack([scenario, *accepted]), progress=progress)
+    answers = plan_batch(stack([scenario, *accepted]), bound=bound, progress=progress)
     found: dict[str, list[FiniteChange]] = {path: [] for path in paths}
     row = 0
     for path, change, case in cases:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxedge.bounds.batches import programs_of_each
-from jaxedge.bounds.two_stage import TwoStage, two_stage_program
+from jaxedge.bounds.base import Bound
+from jaxedge.bounds.batches import program_of_bound, programs_of_each
+from jaxedge.bounds.registry import DEFAULT, differentiable_bound
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.precision import require_x64
 from jaxedge.machine.trees import put, select, take
@@ -38,13 +39,14 @@ _ATTEMPTS = ((0.1, 40), (0.5, 100))
 
 
 def value_and_grad(
-    scenarios: Scenario, relaxed: Relaxed | None = None
+    scenarios: Scenario, relaxed: Relaxed | None = None, *, bound: str = DEFAULT
 ) -> tuple[np.ndarray, Scenario]:
-    """Optimal two-stage bounds and their gradients to every field, arrays included.
+    """Optimal bounds and their gradients to every field, arrays included.
 
     Args:
         scenarios: with a leading axis (B,) on its fields, as `validate_batch` takes it, or one.
         relaxed: its (B,) answers of `solve_relaxed`, where they are known already.
+        bound: a name in `bounds.BOUNDS` whose derivatives are known.
 
     Returns:
         The relaxed optimal bounds (B,), and a scenario whose fields hold d bound/d field, in the
@@ -52,17 +54,20 @@ def value_and_grad(
         is not certified to 1e-6.
 
     Raises:
-        ValueError: if a scenario, named by its position, is not valid.
+        ValueError: if a scenario, named by its position, or the bound is not valid.
     """
-    valid = validate_batch(scenarios)
+    chosen, valid = differentiable_bound(bound), validate_batch(scenarios)
     single = np.ndim(valid.energy_budget) == 0
     batch = jax.tree.map(lambda x: np.asarray(x)[None], valid) if single else valid
-    values, gradients = gradients_of_valid(batch, relaxed)
+    values, gradients = gradients_of_valid(batch, chosen, relaxed)
     return (values[0], jax.tree.map(lambda g: g[0], gradients)) if single else (values, gradients)
 
 
 def gradients_of_valid(
-    scenarios: Scenario, relaxed: Relaxed | None = None, prices: Prices | None = None
+    scenarios: Scenario,
+    bound: Bound,
+    relaxed: Relaxed | None = None,
+    prices: Prices | None = None,
 ) -> tuple[np.ndarray, Scenario]:
     """`value_and_grad` of a batch (B, ...) whose fields are known to be in their domains.
 
@@ -70,19 +75,21 @@ def gradients_of_valid(
     """
     with jax.enable_x64(True):
         if relaxed is None:
-            relaxed, known = solved(scenarios, prices)
+            relaxed, known = solve_for_gradients(scenarios, bound, prices)
         else:
             known = relaxed.gap <= RELAXED_GAP
-        values, gradients = in_chunks(_gradients, scenarios, relaxed)
+        values, gradients = in_chunks(partial(_gradients, bound=bound), scenarios, relaxed)
     return select(known, (values, gradients), np.nan)
 
 
-def solved(scenarios: Scenario, prices: Prices | None = None) -> tuple[Relaxed, np.ndarray]:
+def solve_for_gradients(
+    scenarios: Scenario, bound: Bound, prices: Prices | None = None
+) -> tuple[Relaxed, np.ndarray]:
     """Relaxed answers to a valid batch (B, ...), and which are certified; x64 must be enabled.
 
     They begin from ``prices``, of less exact answers, where these are known.
     """
-    programs = in_chunks(programs_of_each(TwoStage()), scenarios)
+    programs = in_chunks(programs_of_each(bound), scenarios)
     least = in_chunks(cheapest_of_each, programs, *fewest(programs))
     feasible = ~np.asarray(least.provably_not)
     # As in `pipeline.optimise`: what is infeasible would only stall the others.
@@ -97,19 +104,25 @@ def solved(scenarios: Scenario, prices: Prices | None = None) -> tuple[Relaxed, 
     return relaxed, feasible & (relaxed.gap <= RELAXED_GAP)
 
 
-def elasticities(scenarios: Scenario, relaxed: Relaxed | None = None) -> dict[str, np.ndarray]:
+def elasticities(
+    scenarios: Scenario, relaxed: Relaxed | None = None, *, bound: str = DEFAULT
+) -> dict[str, np.ndarray]:
     """Elasticities d log bound/d log parameter by the path of every field, such as "devices.gain".
 
     Args:
         scenarios: as in `value_and_grad`.
         relaxed: as in `value_and_grad`.
+        bound: as in `value_and_grad`.
 
     Returns:
         Arrays of shape (B,): for a device field the sum over the devices, which is the elasticity
         to a common factor of all. Nan where nothing is certified; optional fields left out are
         absent.
+
+    Raises:
+        ValueError: as in `value_and_grad`.
     """
-    values, gradients = value_and_grad(scenarios, relaxed)
+    values, gradients = value_and_grad(scenarios, relaxed, bound=bound)
     return summed(elasticity_of_each(validate_batch(scenarios), values, gradients))
 
 
@@ -133,36 +146,39 @@ def summed(elasticity: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {p: x.sum(axis=-1) if p in per_device else x for p, x in elasticity.items()}
 
 
-@jax.jit
-def _gradients(scenarios: Scenario, relaxed: Relaxed) -> tuple[Array, Scenario]:
-    return jax.vmap(_value_and_gradient)(scenarios, relaxed)
+@partial(jax.jit, static_argnames="bound")
+def _gradients(scenarios: Scenario, relaxed: Relaxed, bound: Bound) -> tuple[Array, Scenario]:
+    return jax.vmap(partial(_value_and_gradient, bound))(scenarios, relaxed)
 
 
-def _value_and_gradient(scenario: Scenario, relaxed: Relaxed) -> tuple[Array, Scenario]:
+def _value_and_gradient(
+    bound: Bound, scenario: Scenario, relaxed: Relaxed
+) -> tuple[Array, Scenario]:
     """Of one scenario at its judged answer, by the envelope theorem."""
-    program = two_stage_program(scenario)
+    program = program_of_bound(bound, scenario)
     saddle = saddle_of(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
-    gradient = jax.grad(lambda s: lagrangian(two_stage_program(s), saddle))(scenario)
+    gradient = jax.grad(lambda s: lagrangian(program_of_bound(bound, s), saddle))(scenario)
     return relaxed.lower_bound * program.scale, gradient
 
 
-def optimal_bound(scenario: Scenario) -> Array:
-    """() the relaxed optimal two-stage bound as a function that JAX transforms.
+def optimal_bound(scenario: Scenario, *, bound: str = DEFAULT) -> Array:
+    """() the relaxed optimal bound as a function that JAX transforms.
 
     It may stand inside ``jit``, ``vmap``, ``grad``, ``jacfwd`` and the like; its derivative is that
     of `value_and_grad`, and one derivative may be taken. Nothing is validated.
 
     Args:
         scenario: one scenario; numbers are broadcast over the devices.
+        bound: as in `value_and_grad`.
 
     Returns:
         The bound; nan, with a derivative of nan, where it is not certified to 1e-6.
 
     Raises:
-        ValueError: where 64-bit numbers are not enabled.
+        ValueError: where 64-bit numbers are not enabled, or the bound's derivatives not known.
     """
     require_x64("optimal_bound")
-    return _optimal_bound(as_arrays(scenario))
+    return _optimal_bound(differentiable_bound(bound), as_arrays(scenario))
 
 
 def solve_in_trace(program: Program) -> Relaxed:
@@ -193,21 +209,23 @@ def certified(relaxed: Relaxed) -> Array:
     return (least > 0) & (relaxed.design.value - least <= RELAXED_GAP * least)
 
 
-@jax.custom_jvp
-def _optimal_bound(scenario: Scenario) -> Array:
-    return _traced(scenario)[0]
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _optimal_bound(bound: Bound, scenario: Scenario) -> Array:
+    return _traced(bound, scenario)[0]
 
 
-def _traced(scenario: Scenario) -> tuple[Array, Scenario]:
-    relaxed = solve_in_trace(two_stage_program(scenario))
-    value, gradient = _value_and_gradient(scenario, relaxed)
+def _traced(bound: Bound, scenario: Scenario) -> tuple[Array, Scenario]:
+    relaxed = solve_in_trace(program_of_bound(bound, scenario))
+    value, gradient = _value_and_gradient(bound, scenario, relaxed)
     known = certified(relaxed)
     return select(known, (value, gradient), np.nan)
 
 
 @_optimal_bound.defjvp
-def _optimal_bound_jvp(primals: tuple[Scenario], tangents: tuple[Scenario]) -> tuple[Array, Array]:
+def _optimal_bound_jvp(
+    bound: Bound, primals: tuple[Scenario], tangents: tuple[Scenario]
+) -> tuple[Array, Array]:
     # One reverse pass serves both modes: the tangent is linear in what comes in.
-    value, gradient = _traced(primals[0])
+    value, gradient = _traced(bound, primals[0])
     parts = jax.tree.map(lambda g, t: jnp.sum(g * t), gradient, tangents[0])
     return value, sum(jax.tree.leaves(parts), jnp.zeros_like(value))

@@ -14,13 +14,13 @@ import jax
 import numpy as np
 
 from jaxedge.bounds.batches import programs_of_each
-from jaxedge.bounds.two_stage import TwoStage
+from jaxedge.bounds.registry import DEFAULT, differentiable_bound
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.planning.rows import repeated
 from jaxedge.scenario.fields import field_value, with_field
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
 from jaxedge.sensitivity.active_limits import active_limits
-from jaxedge.sensitivity.gradients import gradients_of_valid, solved
+from jaxedge.sensitivity.gradients import gradients_of_valid, solve_for_gradients
 
 REACH = 1e-3
 """Relative change of a parameter to either side."""
@@ -56,6 +56,7 @@ def both_sides(
     paths: Sequence[str] | None = None,
     reach: float = REACH,
     each_device: bool | None = None,
+    bound: str = DEFAULT,
 ) -> list[Sides]:
     """Elasticities at both sides of every parameter of one valid scenario.
 
@@ -64,7 +65,12 @@ def both_sides(
         paths: of the fields to move; all by default.
         reach: relative change to either side.
         each_device: move the devices one by one, too; by default where K is at most 32.
+        bound: as in `value_and_grad`.
+
+    Raises:
+        ValueError: for a bound whose derivatives are not known.
     """
+    chosen = differentiable_bound(bound)
     count = len(np.asarray(scenario.devices.gain))
     each = count <= _MOST_DEVICES if each_device is None else each_device
     parameters = [
@@ -74,9 +80,9 @@ def both_sides(
     ]
     moved = _moved(scenario, parameters, reach)
     with jax.enable_x64(True):
-        relaxed, known = solved(moved)
-        values, gradients = gradients_of_valid(moved, relaxed)
-        active = active_limits(moved, in_chunks(programs_of_each(TwoStage()), moved), relaxed)
+        relaxed, known = solve_for_gradients(moved, chosen)
+        values, gradients = gradients_of_valid(moved, chosen, relaxed)
+        active = active_limits(moved, in_chunks(programs_of_each(chosen), moved), relaxed)
     known &= _box_is_open(moved)
     found = []
     for i, (item, device) in enumerate(parameters):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxedge.bounds.registry import BOUNDS, bound_named
+from jaxedge.bounds.registry import differentiable_bound
 from jaxedge.scenario.validation import RELATIONS, validate, validate_batch
 from jaxedge.sweeps.axes import Axis
 from jaxedge.sweeps.axis_checks import check_axis
@@ -81,9 +81,8 @@ def _check_choices(sweep: Sweep) -> None:
         raise ValueError(f"outputs = {sweep.outputs!r}: must be a list of at least one name")
     named = [output_named(name) for name in sweep.outputs]
     of_bound = [item.name for item in named if item.name.startswith("elasticity_")]
-    if of_bound and not bound_named(sweep.bound).differentiable:
-        able = ", ".join(name for name, bound in BOUNDS.items() if bound.differentiable)
-        raise ValueError(f"outputs: {of_bound[0]!r} is there for the {able} bound only")
+    if of_bound:
+        differentiable_bound(sweep.bound)
     for kind in sweep.statistics:
         choice("statistic", kind, STATISTICS)
     for share in sweep.quantiles:

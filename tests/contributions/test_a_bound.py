@@ -15,12 +15,22 @@ from jaxedge.bounds.formulation import program_at_rounds
 from jaxedge.bounds.registry import BOUNDS
 from jaxedge.commands.cli import main
 from jaxedge.planning.entry import plan
+from jaxedge.planning.schemes import SCHEMES
 from jaxedge.relaxation.cheapest import cheapest
 from jaxedge.scenario.sampling import sample
+from jaxedge.scenario.stacking import stack
 from jaxedge.scenario.text import to_tree
 from jaxedge.scenario.validation import validate
+from jaxedge.sensitivity import (
+    analyse,
+    both_sides,
+    elasticities,
+    optimal_bound,
+    value_and_grad,
+)
 from jaxedge.sweeps.axes import values
 from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.running import run
 from jaxedge.sweeps.sweep import Sweep
 
 MOST, LARGEST_BATCH = 6.5, 3
@@ -139,6 +149,33 @@ def test_the_command_line_plans_it(tiny, least, tmp_path, capsys):
 def test_a_batch_is_its_plans(tiny, least):
     found = jaxedge.plan_batch([tiny, tiny], bound="toy", gap=1e-6)
     assert [item.bound for item in found] == [pytest.approx(least, rel=1e-6)] * 2
+
+
+def test_a_sweep_holds_its_plans(tiny, least):
+    budget = float(tiny.energy_budget)
+    data = run(Sweep(scenario=tiny, axes=[values("energy_budget", [budget, 2 * budget])],
+                     bound="toy", gap=1e-6, outputs=("bound", "lower_bound", "status")))  # fmt: skip
+    assert float(data.bound[0]) == pytest.approx(least, rel=1e-6)
+    more = plan(dataclasses.replace(tiny, energy_budget=2 * budget), bound="toy", gap=1e-6)
+    assert float(data.bound[1]) == pytest.approx(more.bound, rel=1e-9)
+    assert float(data.bound[1]) < float(data.bound[0])
+    assert (data.lower_bound <= data.bound).all()
+
+
+def test_stacked_scenarios_have_its_schemes(tiny, least):
+    found = jaxedge.plan_batch(stack([tiny, tiny]), bound="toy", gap=1e-6, schemes=True)
+    assert tuple(found) == ("joint design", *SCHEMES)
+    np.testing.assert_allclose(found["joint design"].bound, least, rtol=1e-6)
+    assert found["equal rounds"].bound[0] >= least * (1 - 1e-9)
+    assert (found["maximum clocks"].bound[0] == found["maximum clocks"].bound[1]).all()
+
+
+@pytest.mark.parametrize("function", [analyse, value_and_grad, elasticities, both_sides])
+def test_sensitivities_say_that_they_do_not_know_its_derivatives(tiny, function):
+    with pytest.raises(ValueError, match="known for 'two-stage', but not for 'toy'"):
+        function(tiny, bound="toy")
+    with jax.enable_x64(True), pytest.raises(ValueError, match="but not for 'toy'"):
+        optimal_bound(tiny, bound="toy")
 
 
 def test_what_has_no_derivative_is_refused_by_name(tiny):

@@ -53,7 +53,9 @@ def made():
     """By hand, with a kink of a field and one of a device."""
     ranked = sorted(FIELDS, key=lambda item: -abs(SLOPES.get(item.path, 0.0)))
     parameters = tuple(map(_parameter, ranked))
-    return Sensitivity(status="optimal", message="fine", bound=0.25, parameters=parameters)
+    return Sensitivity(
+        status="optimal", message="fine", bound_name="two-stage", bound=0.25, parameters=parameters
+    )
 
 
 def test_elasticities_are_put_into_words():
@@ -100,7 +102,13 @@ def test_the_tornado_shows_the_largest_first_and_both_sides_of_a_kink(made, tmp_
 
 
 def test_without_parameters_there_is_nothing_to_draw():
-    empty = Sensitivity(status="infeasible", message="too little energy", bound=None, parameters=())
+    empty = Sensitivity(
+        status="infeasible",
+        message="too little energy",
+        bound_name="two-stage",
+        bound=None,
+        parameters=(),
+    )
     assert "too little energy" in sensitivity_table(empty)
     with pytest.raises(ValueError, match="infeasible"):
         plot_sensitivity(empty)
