@@ -37,7 +37,10 @@ def _gap_advice(relaxed: bool, certified: bool, own: bool) -> str:
     if not certified:
         return "nothing certifies how near it is to the best of its kind"
     if relaxed:
-        return "its certified gap is larger than requested: accept it, or take another solver"
+        return (
+            "its certified gap is larger than requested: accept the gap shown, or take another "
+            "solver where the bound has one"
+        )
     return (
         "its certified gap is larger than requested: ask for branch and bound with a gap, or "
         "accept the gap shown"

@@ -39,6 +39,8 @@ _BOXES = 64
 """Boxes bounded in one call, sixteen times as many for several variables."""
 _MAX_POINTS = 1024
 """Points after which the search returns the gap it has reached."""
+_POINT_SHARE = 0.1
+"""Of a gap smaller than the bound's own, that points may take up."""
 _LEAST_ROUNDS = 1e-9
 """Rounds at which 0 is priced: a stage that costs nothing has no logarithm."""
 _LEAST_VARIANCE = 1e-30
@@ -88,6 +90,12 @@ class Task:
     tied: bool = False
     """All outer variables are equal."""
 
+    @property
+    def point_gap(self) -> float:
+        """Relative, to which single points are solved: closer than the boxes beside them."""
+        usual = self.bound.relaxed_gap
+        return usual if self.integer or self.gap >= usual else _POINT_SHARE * self.gap
+
     def least(self) -> np.ndarray:
         """(len(bound.outer),) the fewest rounds."""
         asked = {
@@ -129,7 +137,7 @@ class Task:
     def answers(self, outer: np.ndarray, *, attempts: int = ATTEMPTS) -> Relaxed:
         """Judged answers at the given points."""
         near = _with_noise(self.programs(np.maximum(outer, _LEAST_ROUNDS)))
-        relaxed = solve_relaxed(near, gap=self.bound.relaxed_gap, attempts=attempts)
+        relaxed = solve_relaxed(near, gap=self.point_gap, attempts=attempts)
         if outer.min() > 0:
             return relaxed
         programs = jax.tree.map(np.asarray, self.programs(outer))
@@ -137,7 +145,7 @@ class Task:
 
     def retried(self, points: Points, which: np.ndarray) -> Points:
         """The points with those at ``which`` solved more carefully where they missed the gap."""
-        which = which[points.relaxed.gap[which] > self.bound.relaxed_gap]
+        which = which[points.relaxed.gap[which] > self.point_gap]
         if not which.size:
             return points
         filled = which[_filled(len(which), _POINTS)]

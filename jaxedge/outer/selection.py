@@ -69,7 +69,7 @@ def _target(task: Task, points: Points, cover: Cover) -> float:
         return best
     # With whole batches the lower bound at single points is what limits the certificate.
     boxes, at = _solved_singles(points, cover)
-    certified = boxes[points.relaxed.gap[at] <= task.bound.relaxed_gap]
+    certified = boxes[points.relaxed.gap[at] <= task.point_gap]
     return float(cover.bound[certified].min()) if certified.size else best
 
 

@@ -21,7 +21,8 @@ from jaxedge.scenario.sampling import sample_batch
 
 _OVER_DEVICES = """
 import jax, numpy as np
-from functools import partial
+from jaxedge.bounds.batches import programs_of_each
+from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine import chunks
 from jaxedge.relaxation import driver
 from jaxedge.scenario.sampling import sample_batch
