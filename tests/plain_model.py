@@ -127,23 +127,40 @@ def two_stage_bound(scenario: Plain, allocation: Plain) -> float:
     return total / (first * eta0 + second * eta)
 
 
-def fine_tuning_bound(scenario: Plain, allocation: Plain) -> float:
-    learning, (first, second) = scenario["learning"], _rounds(allocation)
-    if second == 0:
-        return math.inf
-    eta0, eta = learning["server_learning_rate"], learning["device_learning_rate"]
-    gap = learning["initial_gap"]
+def _handed_over(scenario: Plain, allocation: Plain) -> float:
+    learning, (first, _) = scenario["learning"], _rounds(allocation)
+    eta0, gap = learning["server_learning_rate"], learning["initial_gap"]
     if first > 0:
         mu, noise = learning["pl_constant"], learning["server_variance"]
         kept = (1 - mu * eta0) ** first
         floor = learning["discrepancy"] / (2 * mu)
         floor += learning["smoothness"] * eta0 * noise / (2 * mu * allocation["server"]["batch"])
         gap = kept * gap + (1 - kept) * floor
-    noise = aggregated_variance(scenario, allocation)
+    return gap
+
+
+def fine_tuning_bound(scenario: Plain, allocation: Plain) -> float:
+    learning, (_, second) = scenario["learning"], _rounds(allocation)
+    if second == 0:
+        return math.inf
+    eta, noise = learning["device_learning_rate"], aggregated_variance(scenario, allocation)
+    gap = _handed_over(scenario, allocation)
     return 2 * gap / (eta * second) + learning["smoothness"] * eta * noise
 
 
-BOUNDS = {"two-stage": two_stage_bound, "fine-tuning": fine_tuning_bound}
+def last_iterate_bound(scenario: Plain, allocation: Plain) -> float:
+    learning, (_, second) = scenario["learning"], _rounds(allocation)
+    mu, eta = learning["pl_constant"], learning["device_learning_rate"]
+    left, noise = (1 - mu * eta) ** second, aggregated_variance(scenario, allocation)
+    level = learning["smoothness"] * eta * noise / (2 * mu)
+    return left * _handed_over(scenario, allocation) + (1 - left) * level
+
+
+BOUNDS = {
+    "two-stage": two_stage_bound,
+    "fine-tuning": fine_tuning_bound,
+    "last-iterate": last_iterate_bound,
+}
 
 
 def broken_limits(

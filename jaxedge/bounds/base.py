@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -112,6 +113,19 @@ class Bound(abc.ABC):
         program = program if restrict is None else restrict(program)
         own: Prices = jax.tree.map(lambda price: price / program.scale, prices)
         return lower_bound(program, own, integer=integer) * program.scale
+
+
+def check_rounds(scenario: Scenario) -> None:
+    """Make sure that every design has a round to average over.
+
+    Raises:
+        ValueError: where both minima are 0, which a spectrum lets through.
+    """
+    if np.any(np.add(scenario.min_pretraining_rounds, scenario.min_finetuning_rounds) == 0):
+        raise ValueError(
+            "min_pretraining_rounds = 0 round and min_finetuning_rounds = 0 round: an average over "
+            "rounds needs at least one; either must be a whole number >= 1"
+        )
 
 
 class Fraction(NamedTuple):

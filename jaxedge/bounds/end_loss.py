@@ -6,11 +6,14 @@ for everything else (docs/theory.md, section 8).
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.bounds.base import effort_of
+from jaxedge.bounds.modal import Modal
 from jaxedge.bounds.modes import Coefficients, Modes, coefficients
 from jaxedge.scenario.scenario import Learning, Scenario, Spectrum
 from jaxedge.system.allocation import Allocation
@@ -98,3 +101,22 @@ def required_spectrum(learning: Learning) -> Spectrum:
             "noise of the task, as `jaxedge calibrate` measures them"
         )
     return learning.spectrum
+
+
+@dataclasses.dataclass(frozen=True)
+class EndLoss(Modal):
+    """The expected loss at the end of both stages, by the spectrum that a pilot measured."""
+
+    name = "end-loss"
+
+    def check(self, scenario: Scenario) -> None:
+        """Make sure that there is a ``learning.spectrum``."""
+        required_spectrum(scenario.learning)
+
+    def modes(self, learning: Learning) -> Modes:
+        """`end_loss_modes`."""
+        return end_loss_modes(learning)
+
+    def value(self, scenario: Scenario, allocation: Allocation) -> Array:
+        """() `end_loss`."""
+        return end_loss(scenario, allocation)

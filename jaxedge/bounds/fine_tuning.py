@@ -15,6 +15,7 @@ from jaxedge.bounds.base import (
     Fraction,
     Restriction,
     aggregated_variance,
+    check_rounds,
     effort_of,
 )
 from jaxedge.bounds.formulation import program_of
@@ -149,7 +150,8 @@ class FineTuning(Bound):
     finite_without_finetuning = False
 
     def check(self, scenario: Scenario) -> None:
-        """Make sure that there is a ``learning.pl_constant``."""
+        """Make sure that there is a ``learning.pl_constant``, and a round."""
+        check_rounds(scenario)
         required_pl_constant(scenario.learning)
 
     def value(self, scenario: Scenario, allocation: Allocation) -> Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 
 from jaxedge.bounds.base import effort_of
 from jaxedge.bounds.fine_tuning import required_pl_constant
+from jaxedge.bounds.modal import Modal
 from jaxedge.bounds.modes import Modes, coefficients
 from jaxedge.scenario.scenario import Learning, Scenario
 from jaxedge.system.allocation import Allocation
@@ -71,3 +74,22 @@ def _log_below_one(contraction: Array) -> Array:
     """ln(1 - x), finite at x = 1, where mu = L and one step does all."""
     below_one = jnp.nextafter(jnp.ones_like(contraction), jnp.zeros_like(contraction))
     return jnp.log1p(-jnp.minimum(contraction, below_one))
+
+
+@dataclasses.dataclass(frozen=True)
+class LastIterate(Modal):
+    """A proved bound on the excess loss after both stages, under the PL inequality."""
+
+    name = "last-iterate"
+
+    def check(self, scenario: Scenario) -> None:
+        """Make sure that there is a ``learning.pl_constant``."""
+        required_pl_constant(scenario.learning)
+
+    def modes(self, learning: Learning) -> Modes:
+        """`last_iterate_modes`."""
+        return last_iterate_modes(learning)
+
+    def value(self, scenario: Scenario, allocation: Allocation) -> Array:
+        """() `last_iterate_bound`."""
+        return last_iterate_bound(scenario, allocation)

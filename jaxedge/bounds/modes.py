@@ -95,3 +95,32 @@ def coefficients(modes: Modes, pretraining_rounds: ArrayLike, rounds: ArrayLike)
         server=jnp.sum(left * forgotten * modes.server_noise),
         devices=jnp.sum(gone[None] * modes.device_noise, axis=-1),
     )
+
+
+def least_coefficients(modes: Modes, low: Array, high: Array) -> Coefficients:
+    """No more than each coefficient of any rounds (2,) from ``low`` to ``high``.
+
+    The bracket is convex in q on [q(M2), q(M1)], or concave; R, and what pre-training's noise
+    forgets, are monotone in the rounds. Exact for a box of one point.
+    """
+    (m, n), (most_m, most_n) = (
+        effective_rounds(modes.warmup, modes.clock_ratio, *end) for end in (low, high)
+    )
+    kept, least_kept = (jnp.exp(-modes.pretraining_rate * x) for x in (m, most_m))
+    bend = modes.start - 2 * modes.cross + modes.shift
+    lowest = jnp.where(bend > 0, (modes.shift - modes.cross) / jnp.where(bend > 0, bend, 1), 0)
+
+    def bracket(kept: Array) -> Array:
+        lost = 1 - kept
+        return modes.start * kept**2 + 2 * modes.cross * kept * lost + modes.shift * lost**2
+
+    places = kept, least_kept, jnp.clip(lowest, least_kept, kept)
+    bracketed = jnp.min(jnp.stack([bracket(place) for place in places]), axis=0)
+    left = jnp.exp(-modes.finetuning_rate * most_n)
+    gone = -jnp.expm1(-modes.finetuning_rate * n)
+    forgotten = -jnp.expm1(-modes.forgetting_rate * m)
+    return Coefficients(
+        constant=modes.floor + jnp.sum(left * bracketed),
+        server=jnp.sum(left * forgotten * modes.server_noise),
+        devices=jnp.sum(gone[None] * modes.device_noise, axis=-1),
+    )

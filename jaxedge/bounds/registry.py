@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 
 from jaxedge.bounds.base import Bound
+from jaxedge.bounds.end_loss import EndLoss
 from jaxedge.bounds.fine_tuning import FineTuning
+from jaxedge.bounds.last_iterate import LastIterate
 from jaxedge.bounds.two_stage import TwoStage
 
-BOUNDS: dict[str, Bound] = {bound.name: bound for bound in (TwoStage(), FineTuning())}
+BOUNDS: dict[str, Bound] = {
+    bound.name: bound for bound in (TwoStage(), FineTuning(), EndLoss(), LastIterate())
+}
 """What can be minimised, by name."""
 DEFAULT = TwoStage.name
 """The bound of a question that names none."""

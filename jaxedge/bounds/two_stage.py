@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxedge.bounds.base import Bound, Effort, Fraction, aggregated_variance, effort_of
+from jaxedge.bounds.base import (
+    Bound,
+    Effort,
+    Fraction,
+    aggregated_variance,
+    check_rounds,
+    effort_of,
+)
 from jaxedge.bounds.formulation import program_of
 from jaxedge.program.program import Program, Rounds
 from jaxedge.scenario.scenario import Learning, Scenario
@@ -75,6 +82,10 @@ class TwoStage(Bound):
     name = "two-stage"
     unit = "squared gradient norm"
     differentiable = True
+
+    def check(self, scenario: Scenario) -> None:
+        """Make sure that there is a round."""
+        check_rounds(scenario)
 
     def value(self, scenario: Scenario, allocation: Allocation) -> Array:
         """() `two_stage_bound`."""

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.words.choices import choice, unknown
 
-BOUNDS = ("two-stage", "fine-tuning")
+BOUNDS = ("two-stage", "fine-tuning", "end-loss", "last-iterate")
 """As the help names them, without JAX; any bound of the registry is understood."""
 
 _EPILOG = """\
