@@ -11,10 +11,12 @@ import numpy as np
 
 from jaxedge.answers.batch import Answers
 from jaxedge.answers.plan import Plan
+from jaxedge.bounds.modal import Modal
 from jaxedge.bounds.registry import DEFAULT
 from jaxedge.machine.trees import take
 from jaxedge.planning.compile_ahead import compile_ahead
 from jaxedge.planning.judging import answers_of, plans_of
+from jaxedge.planning.plane_rows import plane_rows
 from jaxedge.planning.program_rows import program_rows
 from jaxedge.planning.question import Asked, neighbours, question
 from jaxedge.planning.rows import Rows, repeated
@@ -198,6 +200,8 @@ def _plans(scenarios: Scenario, asked: Asked) -> list[Plan]:
 
 def _rows(scenarios: Scenario, asked: Asked) -> Rows:
     """The designs of valid scenarios (B, ...), in their order for each name."""
+    if isinstance(asked.bound, Modal):
+        return plane_rows(scenarios, asked.bound, asked)
     together = not asked.bound.outer
     asked.progress("compiling", None)
     compile_ahead(scenarios if together else take(scenarios, _ONE), asked)

@@ -58,6 +58,22 @@ def finetuning_only(program: Program) -> Program:
     )
 
 
+def without_finetuning(program: Program) -> Program:
+    """N = 0, and M as limited."""
+    none = jnp.zeros_like(program.gap)
+    return with_rounds(
+        program, dataclasses.replace(program.rounds, min_finetuning=none, max_finetuning=none)
+    )
+
+
+def without_pretraining(program: Program) -> Program:
+    """M = 0, and N as limited."""
+    none = jnp.zeros_like(program.gap)
+    return with_rounds(
+        program, dataclasses.replace(program.rounds, min_pretraining=none, max_pretraining=none)
+    )
+
+
 def equal_rounds(program: Program) -> Program:
     """M = N."""
     rounds = program.rounds

@@ -26,7 +26,8 @@ _SPLITS, _PIECES = 16, 4
 
 def nodes_around(centre: Array, low: Array, high: Array) -> Array:
     """Rounds from ``low`` to ``high`` that lie closest around the centre, and close at the low."""
-    finest = _FINEST * jnp.maximum(centre, 0.02 * high)
+    # Rounds that are given have a span of nothing.
+    finest = _FINEST * jnp.maximum(jnp.maximum(centre, 0.02 * high), 1e-9)
 
     def side(length: Array, finest: Array, count: int) -> Array:
         # finest n sinh(k)/k = length, by fixed-point steps; k = 0 where even spacing does.
@@ -64,27 +65,41 @@ class Boxes(NamedTuple):
 
 
 def _gridded(
-    program: Program, modes: Modes, prices: Prices, first: Array, second: Array
+    program: Program, modes: Modes, prices: Prices, first: Array, second: Array, integer: bool
 ) -> tuple[Array, Array, Array]:
     """Low ends (n, 2), high ends and bounds of all boxes of a grid."""
-    _, bounds = box_bounds(program, modes, prices, first, second)
+    _, bounds = box_bounds(program, modes, prices, first, second, integer=integer)
     shape = bounds.shape
 
     def ends(m: Array, n: Array) -> Array:
         pair = jnp.broadcast_to(m[:, None], shape), jnp.broadcast_to(n[None], shape)
         return jnp.stack([x.ravel() for x in pair], axis=-1)
 
-    return ends(first[:-1], second[:-1]), ends(first[1:], second[1:]), bounds.ravel()
+    low, high = ends(first[:-1], second[:-1]), ends(first[1:], second[1:])
+    bounds = bounds.ravel()
+    if integer:
+        bounds = jnp.where(jnp.all(jnp.ceil(low) <= jnp.floor(high), axis=1), bounds, jnp.inf)
+    return low, high, bounds
 
 
-def cover(program: Program, modes: Modes, prices: Prices, rounds: Array) -> Boxes:
-    """Bounded boxes over the whole plane, finest around a local optimum."""
+def cover(
+    program: Program, modes: Modes, prices: Prices, rounds: Array, *, integer: bool = False
+) -> Boxes:
+    """Bounded boxes over the whole plane, finest around a local optimum.
+
+    Args:
+        program: scalar, in units of the loss.
+        modes: of the loss.
+        prices: any >= 0.
+        rounds: (2,) where the boxes are finest.
+        integer: restrict batches to whole numbers, and rounds where a box holds no whole ones.
+    """
     plane = plane_of(program)
     grid = (
         nodes_around(rounds[0], plane.low[0], plane.high[0]),
         nodes_around(rounds[1], plane.low[1], plane.high[1]),
     )
-    return _kept(*_gridded(program, modes, prices, *grid), jnp.asarray(jnp.inf))
+    return _kept(*_gridded(program, modes, prices, *grid, integer), jnp.asarray(jnp.inf))
 
 
 def _kept(low: Array, high: Array, bound: Array, rest: Array) -> Boxes:
@@ -95,13 +110,15 @@ def _kept(low: Array, high: Array, bound: Array, rest: Array) -> Boxes:
     return Boxes(low[kept], high[kept], bound[kept], jnp.minimum(rest, least))
 
 
-def refined(program: Program, modes: Modes, prices: Prices, boxes: Boxes) -> Boxes:
+def refined(
+    program: Program, modes: Modes, prices: Prices, boxes: Boxes, *, integer: bool = False
+) -> Boxes:
     """The cover with its boxes of least bounds split."""
     share = jnp.linspace(0.0, 1.0, _PIECES + 1)
 
     def split(low: Array, high: Array, bound: Array) -> tuple[Array, Array, Array]:
         grid = [low[i] + share * (high[i] - low[i]) for i in range(2)]
-        lows, highs, bounds = _gridded(program, modes, prices, *grid)
+        lows, highs, bounds = _gridded(program, modes, prices, *grid, integer)
         return lows, highs, jnp.maximum(bounds, bound)
 
     lows, highs, bounds = jax.vmap(split)(*(x[:_SPLITS] for x in boxes[:3]))
