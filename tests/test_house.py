@@ -13,6 +13,8 @@ from functools import cache
 import pytest
 
 import jaxedge
+from jaxedge.bounds.registry import BOUNDS, DEFAULT
+from jaxedge.commands import arguments
 from tests.imports import PACKAGE, ROOT, imports, inner_imports, is_type_checking, modules
 
 # Bottom up: a module imports only from its own room and the rooms before it in this list.
@@ -306,3 +308,9 @@ def test_excluded_versions_of_jax_stay_excluded():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (jax,) = (item for item in project["dependencies"] if re.match(r"jax\b", item))
     assert {"!=0.10.*", "!=0.11.1"} <= set(jax.removeprefix("jax").split(","))
+
+
+def test_the_help_names_every_bound_of_the_registry():
+    """A new bound is a line in bounds/registry.py and its name in commands/arguments.py."""
+    assert tuple(BOUNDS) == arguments.BOUNDS
+    assert arguments.BOUNDS[0] == DEFAULT

@@ -12,7 +12,7 @@ from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
 from jaxedge.words.choices import choice, unknown
 
 BOUNDS = ("two-stage", "fine-tuning", "end-loss", "last-iterate")
-"""As the help names them, without JAX; any bound of the registry is understood."""
+"""The names of the registry for the help, without JAX; the first is the default."""
 
 _EPILOG = """\
 examples:

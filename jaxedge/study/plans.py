@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxedge.answers.batch import Answers
+from jaxedge.bounds.registry import DEFAULT
 from jaxedge.machine.trees import concatenate, select
 from jaxedge.planning.entry import plan_batch
 from jaxedge.planning.question import INTEGER_GAP
@@ -40,7 +41,7 @@ class Planned:
         """One design, None where there is none."""
         plan = self.answers[scheme].plan(
             point * self.draws + draw,
-            bound_name="two-stage",
+            bound_name=DEFAULT,
             relaxed=False,
             requested_gap=INTEGER_GAP,
         )

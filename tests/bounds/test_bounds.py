@@ -19,7 +19,11 @@ from jaxedge.bounds.base import Fraction
 from jaxedge.bounds.fine_tuning import FineTuning, fine_tuning_bound
 from jaxedge.bounds.registry import BOUNDS, bound_named
 from jaxedge.bounds.two_stage import TwoStage, two_stage_bound
+from jaxedge.planning.entry import plan
+from jaxedge.scenario.presets import get
 from jaxedge.scenario.scenario import Learning, Scenario
+from jaxedge.scenario.validation import validate
+from jaxedge.sensitivity import analyse, both_sides, elasticities, value_and_grad
 from jaxedge.system.allocation import Allocation, StageAllocation
 from tests import plain_model
 from tests.plain_model import plain
@@ -337,6 +341,12 @@ def test_names():
         bound_named("xyz")
     with pytest.raises(ValueError, match=r"bound is None, but must be one of"):
         bound_named(None)  # as a file may have it
+
+
+@pytest.mark.parametrize("function", [plan, value_and_grad, elasticities, both_sides, analyse])
+def test_a_misspelt_bound_is_refused_wherever_it_is_named(function):
+    with pytest.raises(ValueError, match="did you mean 'fine-tuning'"):
+        function(validate(get("small")), bound="fine_tuning")
 
 
 def test_the_fine_tuning_bound_asks_for_the_pl_constant():

@@ -53,6 +53,18 @@ def test_more_budget_never_hurts_and_the_shadow_price_predicts_it(field):
         )
 
 
+def test_a_searched_bound_is_closed_to_the_gap_asked_for():
+    """These stopped at 4e-8 to 8e-8, the boxes being bounded by prices of the usual gap."""
+    asked = {"bound": "fine-tuning", "relaxed": True}
+    some = [SAMPLES[i] for i in (0, 9, 10)]
+    for answer in plan_batch(some, **asked, gap=1e-8):
+        assert answer.status is Status.OPTIMAL
+        assert answer.gap <= 1e-8
+    beyond = plan(SAMPLES[9], **asked, gap=1e-12)
+    assert beyond.status is Status.FEASIBLE
+    assert "accept the gap shown" in beyond.message
+
+
 def test_device_order_does_not_matter():
     order = np.array([2, 0, 1])
 

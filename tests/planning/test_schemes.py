@@ -161,6 +161,32 @@ def test_what_does_not_fit_is_infeasible_and_the_rest_stands():
     assert starved[schemes.PRETRAINING_ONLY].status is Status.OPTIMAL
 
 
+def _long_pretraining():
+    """The least pre-training takes 0.7 of the delay at least, which leaves fine-tuning enough."""
+    scenario = validate(presets.get("small"))
+    server = scenario.server
+    sample = server.cycles_per_sample / server.max_clock
+    rounds = np.ceil(0.7 * scenario.delay_budget / (sample * server.min_batch))
+    joules = server.capacitance * server.cycles_per_sample * server.max_clock**2
+    energy = scenario.energy_budget + 2 * rounds * server.min_batch * joules
+    return dataclasses.replace(scenario, min_pretraining_rounds=rounds, energy_budget=energy)
+
+
+@pytest.mark.parametrize("bound", ["two-stage", "fine-tuning"])
+def test_separate_stages_are_infeasible_where_one_half_does_not_fit(bound):
+    """The half of pre-training is too short, which names the delay that would do."""
+    scenario = _long_pretraining()
+    answer = plan(scenario, bound=bound, relaxed=True, schemes=[schemes.SEPARATE])
+    found = answer.schemes[schemes.SEPARATE]
+    assert answer.status is Status.OPTIMAL
+    assert found.status is Status.INFEASIBLE
+    least = found.infeasible_because.least_delay
+    assert least >= 1.4 * float(scenario.delay_budget) * (1 - 1e-9)
+    longer = dataclasses.replace(scenario, delay_budget=least * (1 + 1e-6))
+    again = plan(longer, bound=bound, relaxed=True, schemes=[schemes.SEPARATE])
+    assert again.schemes[schemes.SEPARATE].status is Status.FEASIBLE
+
+
 @pytest.mark.parametrize(
     ("bound", "relaxed"), sorted({(bound, relaxed) for bound, relaxed, _ in ANSWERS})
 )

@@ -11,6 +11,7 @@ from jaxedge.bounds.fine_tuning import fine_tuning_program
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.relaxation.driver import NEWTON_ATTEMPTS, solve_relaxed
 from jaxedge.scenario.files import from_tree
+from jaxedge.scenario.presets import get
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.validation import validate, validate_batch
 
@@ -35,6 +36,11 @@ def test_two_stage_reference_optima(data_dir):
         assert bound == pytest.approx(case["relaxation"]["bound"], rel=1e-6)
         assert lower <= case["relaxation"]["dual_bound"] * (1 + 1e-8)
         assert 0 <= answer.gap[0] <= 1e-6
+
+
+def test_a_misspelt_solver_is_refused_before_anything_is_solved():
+    with pytest.raises(ValueError, match="did you mean interior-point"):
+        solve_relaxed(_programs(_one(get("small"))), solver="interior-piont")
 
 
 def test_fine_tuning_reference_optima(data_dir):
