@@ -31,7 +31,7 @@ from jaxedge.scenario.fields import field_value, with_field
 from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
 from jaxedge.sensitivity.active_limits import active_limits
-from jaxedge.sensitivity.gradients import gradients_of_valid, optimal_bound, solved
+from jaxedge.sensitivity.gradients import gradients_of_valid, optimal_bound, solve_for_gradients
 from jaxedge.sensitivity.optimality import refined, starting_point
 
 STEP, NOTICED = 1e-4, 1e-3
@@ -100,7 +100,7 @@ def modes(scenarios: Scenario) -> float:
 
 def cost(scenarios: Scenario, trials: int) -> tuple[float, float]:
     """CPU seconds of the solve and of the gradients, best trials, all compiled."""
-    relaxed, _ = solved(scenarios)
+    relaxed, _ = solve_for_gradients(scenarios, TwoStage())
     programs = in_chunks(programs_of_each(TwoStage()), scenarios)
 
     def least(call: partial[object]) -> float:
@@ -114,7 +114,7 @@ def cost(scenarios: Scenario, trials: int) -> tuple[float, float]:
 
     return (
         least(partial(solve_relaxed, programs)),
-        least(partial(gradients_of_valid, scenarios, relaxed)),
+        least(partial(gradients_of_valid, scenarios, TwoStage(), relaxed)),
     )
 
 
@@ -132,7 +132,7 @@ def main() -> None:
         solving, differentiating = cost(scenarios, 5)
         ratio = differentiating / solving
         print(f"gradients take {ratio:.2f} of the CPU time of their solve")
-        values, gradients = gradients_of_valid(scenarios)
+        values, gradients = gradients_of_valid(scenarios, TwoStage())
         table, worst, near_kinks, uncertain = {}, 0.0, 0, 0.0
         for item in FIELDS:
             error, near, gap = errors(scenarios, values, gradients, item)

@@ -23,6 +23,7 @@ from jaxedge.machine.chunks import BatchLast, in_chunks
 from jaxedge.machine.trees import put, take
 from jaxedge.program.certificates import ray_values
 from jaxedge.program.design import Design
+from jaxedge.program.objective import objective
 from jaxedge.program.program import Program, with_batches, with_rounds
 from jaxedge.program.responses import Prices, respond
 from jaxedge.relaxation.driver import NEWTON_ATTEMPTS, solve_relaxed
@@ -235,16 +236,6 @@ def floored(program: Program, design: Design) -> Design:
         finetuning_rounds=n,
         value=jnp.where(legal & jnp.isfinite(design.value), value, jnp.inf),
     )
-
-
-def objective(
-    program: Program, m: Array, n: Array, server_batch: Array, device_batch: Array
-) -> Array:
-    """The program's objective at the given rounds and batches."""
-    pre = program.floor + program.server.variance / server_batch
-    fine = jnp.sum(program.devices.variance / device_batch)
-    rounds = program.rounds
-    return (program.gap + m * pre + n * fine) / (m * rounds.server_rate + n * rounds.device_rate)
 
 
 def whole_rounds(programs: Program, candidate: Candidate) -> Design:

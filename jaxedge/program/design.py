@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxedge.program.best_rounds import best_mix
 from jaxedge.program.certificates import ray_values
+from jaxedge.program.objective import round_noise
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices, Responses, respond
 
@@ -34,8 +35,7 @@ class Design:
 def design_from_responses(program: Program, r: Responses) -> Design:
     """The best rounds for the given responses, as a design."""
     slowest = jnp.max(r.devices.time + r.uploads.time, axis=0) + r.broadcast.time
-    noise = program.floor + program.server.variance / r.server.batch
-    device_noise = jnp.sum(program.devices.variance / r.devices.batch, axis=0)
+    noise, device_noise = round_noise(program, r.server.batch, r.devices.batch)
     value = ray_values(program, noise, device_noise, program.gap)
     energy = ray_values(program, r.server.energy, r.finetuning_use[0], -jnp.ones_like(noise))
     delay = ray_values(program, r.server.time, slowest, -jnp.ones_like(noise))

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxedge.methods.roots import bracketed_root
 from jaxedge.program.design import Design
+from jaxedge.program.objective import objective
 from jaxedge.program.program import Program
 from jaxedge.relaxation.chains import LOG_ZERO, TOLERANCE, chains_of, within
 
@@ -66,11 +67,6 @@ def cheapest(
     m, n, server, device = _like(program, given)
     chains = chains_of(program, m, n, server, device)
     point = within(chains, n, jnp.ones_like(program.gap))
-    noise = program.floor + program.server.variance / server
-    device_noise = jnp.sum(program.devices.variance / device)
-    below = m * program.rounds.server_rate + n * program.rounds.device_rate
-    some = jnp.where(below > 0, below, 1)
-    value = jnp.where(below > 0, (program.gap + m * noise + n * device_noise) / some, jnp.inf)
     limit = 1 + TOLERANCE
     design = Design(
         pretraining_rounds=m,
@@ -81,7 +77,7 @@ def cheapest(
         device_batch=device,
         device_sample_time=point.sample_time[:-1],
         upload_exponent=point.exponent[:-1],
-        value=value,
+        value=objective(program, m, n, server, device),
     )
     return Cheapest(
         design=design,

@@ -20,7 +20,6 @@ from jaxedge.integers.local_search import (
     floored,
     integer_prices,
     neighbouring_rounds,
-    objective,
     promising_moves,
     solve_batches,
     solve_integer,
@@ -31,6 +30,7 @@ from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
 from jaxedge.program.certificates import lower_bound
 from jaxedge.program.design import Design
+from jaxedge.program.objective import objective
 from jaxedge.program.program import with_batches, with_rounds
 from jaxedge.program.responses import Prices, respond
 from jaxedge.relaxation.cheapest import cheapest_of_each, fewest

@@ -20,7 +20,7 @@ from jaxedge.sensitivity.gradients import (
     elasticities,
     elasticity_of_each,
     optimal_bound,
-    solved,
+    solve_for_gradients,
     value_and_grad,
 )
 from tests.refined_optima import moved, refined_bounds
@@ -32,7 +32,7 @@ COUNT, DEVICES = 32, 3
 def batch():
     """Scenarios, their relaxed answers, bounds and gradients."""
     scenarios = sample_batch(jax.random.key(5), COUNT, DEVICES, tightness=0.3)
-    relaxed, known = solved(scenarios)
+    relaxed, known = solve_for_gradients(scenarios, TwoStage())
     assert known.all()
     return scenarios, relaxed, *value_and_grad(scenarios, relaxed)
 

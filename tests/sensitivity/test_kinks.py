@@ -15,7 +15,7 @@ from jaxedge.planning.rows import repeated
 from jaxedge.scenario.fields import with_field
 from jaxedge.scenario.scenario import FIELDS
 from jaxedge.scenario.validation import validate, validate_batch
-from jaxedge.sensitivity.gradients import elasticities, solved
+from jaxedge.sensitivity.gradients import elasticities, solve_for_gradients
 from jaxedge.sensitivity.kinks import both_sides
 from jaxedge.system.energy import energy
 
@@ -40,7 +40,7 @@ def rich(scenario):
 
 def _design(scenario):
     batch = repeated(scenario, 1)
-    relaxed, _ = solved(batch)
+    relaxed, _ = solve_for_gradients(batch, TwoStage())
     program, design = take(
         (in_chunks(programs_of_each(TwoStage()), batch), relaxed.design), np.array(0)
     )
@@ -68,7 +68,7 @@ def test_the_winning_stage_switches_where_both_cost_the_same(rich):
     for _ in range(4):  # each narrows the switch by a factor of 31
         grid = np.geomspace(low, high, 32)
         drawn = validate_batch(with_field(repeated(rich, 32), DISCREPANCY, grid))
-        rounds = solved(drawn)[0].design.pretraining_rounds
+        rounds = solve_for_gradients(drawn, TwoStage())[0].design.pretraining_rounds
         last = int(np.flatnonzero(rounds > 2)[-1])
         low, high = grid[last], grid[last + 1]
     tied = with_field(rich, DISCREPANCY, np.float64(np.sqrt(low * high)))
