@@ -23,6 +23,8 @@ from jaxedge.scenario.stacking import unstack
 from jaxedge.system.constraints import violation
 from tests import relaxed_nlp
 
+pytestmark = pytest.mark.timeout(900)  # the examples of the page take minutes to compile
+
 TEXT = (Path(__file__).parents[2] / "docs" / "own_limits.md").read_text(encoding="utf-8")
 PLAIN = OwnProblem(convex=True)
 
