@@ -33,8 +33,8 @@ from jaxedge.planning import entry
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.validation import validate_batch
-from jaxedge.sweeps import ledger
-from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps import journal
+from jaxedge.sweeps.checks import check_sweep
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.layout import layout_of
 from jaxedge.sweeps.sweep import Sweep
@@ -49,7 +49,7 @@ CHUNK = 4096
 def sweep_of(count: int) -> Sweep:
     """About ``count`` scenarios with K = 10, relaxed."""
     side = max(round((count / RAYLEIGH) ** 0.5), 1)
-    return checked(
+    return check_sweep(
         Sweep(
             scenario=presets.get("default"),
             axes=[
@@ -124,7 +124,7 @@ def phase(store: Path, chunks: int) -> str:
     """How far the sweep is whose store this is."""
     if not store.is_dir():
         return "before there is a store"
-    done = len(ledger.finished(store))
+    done = len(journal.finished_chunks(store))
     if done == chunks:
         return "when all chunks are finished"
     return "between finished chunks" if done else "before the first finished chunk"
@@ -178,7 +178,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         first_cpu = prepared(given, Path(folder))
         cpu, wall, certified = streamed(sweep, Path(folder))
-        chunks = len(ledger.finished(Path(folder) / "sweep.zarr"))
+        chunks = len(journal.finished_chunks(Path(folder) / "sweep.zarr"))
         files = (Path(folder) / "sweep.zarr").rglob("*")
         size = sum(p.stat().st_size for p in files if p.is_file())
         bare_cpu, bare_wall = (x * sweep.cells for x in bare(given))

@@ -45,12 +45,12 @@ def dask_setup(worker):
     """Called by Dask in a worker that preloads this file."""
     global PAUSE
     PAUSE = 0.02
-    tasks.computed = answers
+    tasks.compute_outputs = answers
 
 
 if __name__ == "__main__":
     PAUSE = 0.01
-    tasks.computed = answers
+    tasks.compute_outputs = answers
     sweeps.run(
         sweep(reduce="reduce" in sys.argv), sys.argv[1], resume="resume" in sys.argv, chunk=64
     )

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
 
     sweep = read(options.file, spec_files.load_sweep)
     chunk = running.CHUNK if options.chunk is None else options.chunk
-    job = running.prepared(sweep, options.store, resume=options.resume, chunk=chunk)
+    job = running.prepare_job(sweep, options.store, resume=options.resume, chunk=chunk)
     with resumable(options.store), ProgressLine(count=job.layout.rows) as progress:
         running.do(job, options.scheduler, progress)
     if options.json:

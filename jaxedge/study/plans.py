@@ -18,7 +18,7 @@ from jaxedge.scenario.scenario import Scenario
 from jaxedge.scenario.validation import validate_batch
 from jaxedge.study.setting import CHANNEL, RADIUS_KM
 from jaxedge.sweeps.axes import channels
-from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.checks import check_sweep
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.system.allocation import Allocation
@@ -51,7 +51,7 @@ class Planned:
 def under_channels(scenario: Scenario, draws: int) -> Scenario:
     """The scenario with its devices placed anew in the cell for each draw, stacked."""
     axis = channels(draws, CHANNEL, radius_km=RADIUS_KM)
-    sweep = checked(Sweep(scenario=scenario, axes=[axis]))
+    sweep = check_sweep(Sweep(scenario=scenario, axes=[axis]))
     return validate_batch(scenarios(sweep, np.arange(draws)))
 
 

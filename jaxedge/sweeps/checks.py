@@ -23,7 +23,7 @@ _PLAIN = ("outputs", "statistics", "quantiles", "gap", "seed", "block")
 """Options that may be NumPy's."""
 
 
-def checked(sweep: Sweep) -> Sweep:
+def check_sweep(sweep: Sweep) -> Sweep:
     """The sweep, valid and with its scenario normalised.
 
     Raises:

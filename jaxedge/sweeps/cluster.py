@@ -18,7 +18,7 @@ _AHEAD = 4
 """Tasks handed out for each worker."""
 
 
-def done_by(client: Any, path: str, digest: str, tasks: Iterator[Task]) -> Iterator[Task]:
+def run_on_workers(client: Any, path: str, digest: str, tasks: Iterator[Task]) -> Iterator[Task]:
     """Do tasks on a cluster; each is yielded when it is done.
 
     Args:

@@ -120,7 +120,7 @@ def output_named(name: str) -> Output:
     raise ValueError(unknown("output", name, known, listed=OUTPUTS))
 
 
-def computed(
+def compute_outputs(
     scenarios: Any, outputs: tuple[Output, ...], options: dict[str, Any]
 ) -> dict[str, Any]:
     """Name -> array (n, ...) of the outputs of stacked scenarios.

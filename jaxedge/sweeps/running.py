@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxedge.machine.resumable import held
-from jaxedge.sweeps import ledger, store
-from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps import journal, store
+from jaxedge.sweeps.checks import check_sweep
 from jaxedge.sweeps.layout import Layout, layout_of
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.sweeps.tasks import Task, Worker
@@ -36,7 +36,7 @@ class Job:
 
     def tasks(self) -> Iterator[Task]:
         """The tasks that are not done, in order."""
-        done = ledger.finished(self.path)
+        done = journal.finished_chunks(self.path)
         for chunk in range(self.layout.chunks):
             if chunk not in done:
                 for part in self._left(chunk):
@@ -44,7 +44,7 @@ class Job:
 
     def _left(self, chunk: int) -> list[int]:
         parts = self.layout.parts
-        return [0] if parts == 1 else ledger.parts_left(self.path, chunk, parts)
+        return [0] if parts == 1 else journal.parts_left(self.path, chunk, parts)
 
 
 def run(
@@ -73,17 +73,17 @@ def run(
         ValueError: if the sweep is not valid, or the store is not of this sweep.
         StoreError: if the store cannot be written; finished chunks stay.
     """
-    valid = checked(sweep)
+    valid = check_sweep(sweep)
     if store_path is None:
         with tempfile.TemporaryDirectory(prefix="jaxedge-sweep-") as folder:
             path = Path(folder) / "sweep.zarr"
             dataset = run(valid, path, chunk=chunk, client=client, progress=progress)
             return dataset.load().drop_encoding()
-    do(prepared(valid, store_path, resume=resume, chunk=chunk), client, progress)
+    do(prepare_job(valid, store_path, resume=resume, chunk=chunk), client, progress)
     return store.open_sweep(store_path)
 
 
-def prepared(
+def prepare_job(
     sweep: Sweep, store_path: str | os.PathLike[str], *, resume: bool, chunk: int = CHUNK
 ) -> Job:
     """A store that is ready for a checked sweep: a new one, or with ``resume`` the old one.
@@ -125,12 +125,12 @@ def do(job: Job, client: Any = None, progress: Progress | None = None) -> None:
 def _unfinished_merges(job: Job) -> Iterator[Task]:
     """Chunks whose parts are all there and whose statistics are not written."""
     if job.layout.parts > 1:
-        for chunk in set(range(job.layout.chunks)) - ledger.finished(job.path):
+        for chunk in set(range(job.layout.chunks)) - journal.finished_chunks(job.path):
             yield chunk, 0
 
 
 def _merge(worker: Worker, chunk: int) -> None:
-    whole = ledger.merge(worker.path, chunk, worker.layout.parts)
+    whole = journal.merge(worker.path, chunk, worker.layout.parts)
     if whole is not None:
         worker.write_summaries(chunk, whole)
 
@@ -142,7 +142,7 @@ def _here(worker: Worker, job: Job) -> Iterator[Task]:
 
 
 def _there(job: Job, client: Any) -> Iterator[Task]:
-    from jaxedge.sweeps.cluster import done_by
+    from jaxedge.sweeps.cluster import run_on_workers
 
     digest = store.attributes(job.path)["spec_sha256"]
-    return done_by(client, str(job.path), digest, job.tasks())
+    return run_on_workers(client, str(job.path), digest, job.tasks())

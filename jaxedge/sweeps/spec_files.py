@@ -13,7 +13,7 @@ from jaxedge.scenario.files import PathLike, ScenarioFileError, from_tree, load,
 from jaxedge.scenario.keys import field_at
 from jaxedge.scenario.scenario import SECTIONS, Scenario
 from jaxedge.sweeps.axes import CHANNELS, GRIDS, LAWS, Axis, Channel, Setting
-from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.checks import check_sweep
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.words.choices import unknown
 
@@ -60,7 +60,7 @@ def from_sweep_tree(tree: object, folder: Path) -> Sweep:
         if key in options:
             options[key] = tuple(options[key])
     scenario = _scenario(tree.get("scenario", "default"), folder)
-    return checked(Sweep(scenario=scenario, axes=[_axis(a) for a in axes], **options))
+    return check_sweep(Sweep(scenario=scenario, axes=[_axis(a) for a in axes], **options))
 
 
 def _known(kind: str, tree: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:

@@ -45,7 +45,7 @@ class Summary:
     histogram: Histogram
 
 
-def classed(values: np.ndarray) -> np.ndarray:
+def classify(values: np.ndarray) -> np.ndarray:
     """Each value replaced by the middle, in logarithms, of its class; zero and nan stay."""
     width = 2.0 * np.log1p(ACCURACY)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -53,12 +53,12 @@ def classed(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(values == 0, 0.0, np.copysign(middle, values)))
 
 
-def summarised(values: np.ndarray, classes: np.ndarray) -> Summary:
+def summarise(values: np.ndarray, classes: np.ndarray) -> Summary:
     """Summary of ``values`` (draws, slots), nan left out; ``classes`` of the same shape."""
     return Summary(moments=_moments(values), histogram=_histogram(classes))
 
 
-def merged(first: Summary, second: Summary) -> Summary:
+def merge_summaries(first: Summary, second: Summary) -> Summary:
     """Summary of the draws of both, ``first`` before ``second`` in the tree."""
     a, b = first.histogram, second.histogram
     joined = [np.concatenate(pair) for pair in ((a.slot, b.slot), (a.value, b.value))]

@@ -19,7 +19,7 @@ import numpy as np
 from jaxedge.machine.output_files import to_disk, written
 from jaxedge.machine.provenance import environment
 from jaxedge.machine.resumable import Resumable
-from jaxedge.sweeps import ledger
+from jaxedge.sweeps import journal
 from jaxedge.sweeps.layout import Layout, layout_of
 from jaxedge.sweeps.sweep import Sweep
 from jaxedge.sweeps.variables import Coordinate, Variable, coordinates, variables
@@ -66,7 +66,7 @@ def create(path: str | os.PathLike[str], sweep: Sweep, chunk: int) -> Path:
 
     def fill(folder: Path) -> None:
         _lay_out(folder, sweep, chunk)
-        ledger.create(folder)
+        journal.create(folder)
 
     return STORE.create(path, fill)
 
@@ -143,7 +143,7 @@ def attributes(path: Path) -> dict[str, Any]:
 
 def _specification(path: Path) -> dict[str, Any]:
     told = attributes(path)
-    os.listdir(path / ledger.FOLDER / "done")  # a copy may lack it, and cannot be gone on with
+    os.listdir(path / journal.FOLDER / "done")  # a copy may lack it, and cannot be gone on with
     return {**json.loads(told["spec"]), "schema": told["schema"]}
 
 
@@ -191,7 +191,7 @@ def write(path: Path, layout: Layout, chunk: int, arrays: Mapping[str, np.ndarra
         to_disk(file)
     for name in arrays:
         to_disk(path / name)
-    ledger.finish(path, chunk)
+    journal.finish(path, chunk)
 
 
 def open_sweep(path: str | os.PathLike[str]) -> xarray.Dataset:
@@ -200,7 +200,7 @@ def open_sweep(path: str | os.PathLike[str]) -> xarray.Dataset:
     Raises:
         ValueError: if there is no store of a sweep, or xarray or Zarr is absent.
     """
-    # A copy may lack the hidden ledger, which only writing needs.
+    # A copy may lack the hidden journal, which only writing needs.
     if "spec_sha256" not in attributes(Path(path)):
         raise ValueError(
             f"{os.fspath(path)}: is not the store of a sweep: give the folder that one wrote"

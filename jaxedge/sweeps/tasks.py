@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxedge.sweeps import ledger, store
+from jaxedge.sweeps import journal, store
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.layout import Layout, layout_of
-from jaxedge.sweeps.outputs import INFEASIBLE, OUTPUTS, computed
-from jaxedge.sweeps.statistics import EXACT, Summary, classed, mean_and_std, quantiles, summarised
+from jaxedge.sweeps.outputs import INFEASIBLE, OUTPUTS, compute_outputs
+from jaxedge.sweeps.statistics import EXACT, Summary, classify, mean_and_std, quantiles, summarise
 from jaxedge.sweeps.sweep import Sweep
-from jaxedge.sweeps.variables import chosen, own_dimensions
+from jaxedge.sweeps.variables import outputs_of, own_dimensions
 
 Task = tuple[int, int]
 """A chunk, and a part of its draws."""
@@ -33,7 +33,7 @@ class Worker:
             "relaxed": sweep.relaxed,
             "gap": sweep.gap,
         }
-        self._outputs = chosen(sweep)
+        self._outputs = outputs_of(sweep)
         if sweep.reduced:
             self._outputs += (OUTPUTS["status"],)
 
@@ -54,7 +54,7 @@ class Worker:
             if self.layout.parts == 1:
                 self.write_summaries(chunk, summaries)
             else:
-                ledger.save(self.path, chunk, 0, part, summaries)
+                journal.save(self.path, chunk, 0, part, summaries)
         except (OSError, ValueError) as error:
             raise _explained(self.path, error) from error
 
@@ -76,7 +76,7 @@ class Worker:
         held = self._block  # threads of a process share the worker, so that it is read once
         if held is None or held[0] != (start, stop):
             given = scenarios(self.sweep, np.arange(start, stop))
-            found = computed(given, self._outputs, self._options)
+            found = compute_outputs(given, self._outputs, self._options)
             if self.sweep.reduced:
                 found = _with_classes(self.sweep, found)
             held = self._block = (start, stop), found
@@ -90,7 +90,7 @@ class Worker:
             return np.moveaxis(draws, 1, 0).reshape(draws.shape[1], -1)
 
         return {
-            name: summarised(by_draw(values), by_draw(rows[f"classes of {name}"]))
+            name: summarise(by_draw(values), by_draw(rows[f"classes of {name}"]))
             for name, values in rows.items()
             if f"classes of {name}" in rows
         }
@@ -99,11 +99,11 @@ class Worker:
 def _with_classes(sweep: Sweep, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs to be summarised with their classes, infeasibility, and whether there is a design."""
     status = found["status"]
-    values = {item.name: found[item.name] for item in chosen(sweep)}
+    values = {item.name: found[item.name] for item in outputs_of(sweep)}
     values["infeasible"] = (status == INFEASIBLE).astype(np.float64)
     values["designed"] = np.where(status < INFEASIBLE, 1.0, np.nan)
     few = sweep.draws <= EXACT
-    classes = {f"classes of {name}": x if few else classed(x) for name, x in values.items()}
+    classes = {f"classes of {name}": x if few else classify(x) for name, x in values.items()}
     if "quantile" not in sweep.statistics:
         classes = {name: np.full_like(x, np.nan) for name, x in classes.items()}
     return {**values, **classes}
@@ -115,7 +115,7 @@ def statistics_of(sweep: Sweep, summaries: dict[str, Summary]) -> dict[str, np.n
         "outage": mean_and_std(summaries["infeasible"])[0],
         "count": summaries["designed"].moments.count,
     }
-    for item in chosen(sweep):
+    for item in outputs_of(sweep):
         shape = (-1, *(length for _, length in own_dimensions(sweep, item)))
         summary = summaries[item.name]
         mean, std = mean_and_std(summary)
@@ -132,7 +132,7 @@ def _explained(path: Path, error: Exception) -> Exception:
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if not isinstance(cause, OSError):
         return error
-    done = len(ledger.finished(path)) if path.is_dir() else 0
+    done = len(journal.finished_chunks(path)) if path.is_dir() else 0
     return store.StoreError(
         f"{path}: cannot be written: {cause.strerror or cause}; {done} finished chunks are kept: "
         "make room or get write permission, and go on with --resume"

@@ -40,7 +40,7 @@ class Coordinate:
     attributes: dict[str, Any]
 
 
-def chosen(sweep: Sweep) -> tuple[Output, ...]:
+def outputs_of(sweep: Sweep) -> tuple[Output, ...]:
     """The outputs of every design; of reduced draws the status only counts."""
     named = [output_named(name) for name in dict.fromkeys(sweep.outputs)]
     return tuple(item for item in named if not (sweep.reduced and item.name == "status"))
@@ -55,14 +55,14 @@ def own_dimensions(sweep: Sweep, item: Output) -> Dimensions:
 def variables(sweep: Sweep) -> list[Variable]:
     """The arrays that the sweep fills."""
     if not sweep.reduced:
-        return [_plain(sweep, item) for item in chosen(sweep)]
+        return [_plain(sweep, item) for item in outputs_of(sweep)]
     found = [
         Variable(
             name="outage", attributes={"units": "1", "long_name": "share of infeasible draws"}
         ),
         Variable(name="count", attributes={"units": "1", "long_name": "draws that have a design"}),
     ]
-    for item in chosen(sweep):
+    for item in outputs_of(sweep):
         found += [_statistic(sweep, item, kind) for kind in sweep.statistics]
     return found
 

@@ -29,7 +29,7 @@ from jaxedge.sensitivity import (
     value_and_grad,
 )
 from jaxedge.sweeps.axes import values
-from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.checks import check_sweep
 from jaxedge.sweeps.running import run
 from jaxedge.sweeps.sweep import Sweep
 
@@ -192,4 +192,4 @@ def test_what_has_no_derivative_is_refused_by_name(tiny):
         outputs=("elasticity_energy_budget",),
     )
     with pytest.raises(ValueError, match="two-stage"):
-        checked(sweep)
+        check_sweep(sweep)

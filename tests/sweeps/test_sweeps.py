@@ -22,9 +22,9 @@ from jaxedge.machine.output_files import OutputFileError
 from jaxedge.planning import entry
 from jaxedge.scenario.validation import validate_batch
 from jaxedge.sensitivity import gradients
-from jaxedge.sweeps import ledger, statistics, tasks
+from jaxedge.sweeps import journal, statistics, tasks
 from jaxedge.sweeps.axes import Axis
-from jaxedge.sweeps.checks import checked
+from jaxedge.sweeps.checks import check_sweep
 from jaxedge.sweeps.generation import scenarios
 from jaxedge.sweeps.layout import layout_of
 from jaxedge.sweeps.spec_files import from_sweep_tree, loads_json
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    monkeypatch.setattr(tasks, "computed", sweep_stand_ins.answers)
+    monkeypatch.setattr(tasks, "compute_outputs", sweep_stand_ins.answers)
 
 
 def tree_of(folder):
@@ -161,7 +161,7 @@ def test_an_axis_and_a_sweep_have_to_be_something():
         from_sweep_tree([], Path())
     nothing = sweeps.Sweep(scenario=presets.get("small"), axes=[Axis(name="none")], relaxed=True)
     with pytest.raises(ValueError, match="axis 'none' sets no field: give it one"):
-        checked(nothing)
+        check_sweep(nothing)
 
 
 @pytest.mark.parametrize(
@@ -217,11 +217,11 @@ def test_an_axis_and_a_sweep_have_to_be_something():
 def test_relations_between_fields_are_checked_wherever_axes_cross(axes, place):
     sweep = sweeps.Sweep(scenario=presets.get("small"), axes=axes, relaxed=True)
     with pytest.raises(ValueError, match=f"^{place}"):
-        checked(sweep)
+        check_sweep(sweep)
 
 
 def test_a_draw_is_the_same_whatever_is_drawn_beside_it():
-    sweep = checked(
+    sweep = check_sweep(
         dataclasses.replace(
             sweep_stand_ins.sweep(),
             axes=[
@@ -270,7 +270,7 @@ def test_a_sweep_says_what_planning_says(monkeypatch):
     found = sweeps.run(sweep)
     same(found, sweeps.run(sweep, chunk=5))
     assert begun_from and None not in begun_from  # the answers' prices, not anew
-    rows = validate_batch(scenarios(checked(sweep), np.arange(6)))
+    rows = validate_batch(scenarios(check_sweep(sweep), np.arange(6)))
     answers = entry.plan_batch(rows, relaxed=True)
     assert found.bound.dims == ("energy_budget", "learning.discrepancy")
     np.testing.assert_allclose(found.bound.values.ravel(), answers.bound, rtol=1e-6)
@@ -332,7 +332,7 @@ def test_statistics_are_those_of_the_draws(stand_in):
 
 def test_many_draws_have_quantiles_within_the_stated_error(monkeypatch):
     monkeypatch.setattr(tasks, "EXACT", 10)
-    monkeypatch.setattr(tasks, "computed", sweep_stand_ins.answers)
+    monkeypatch.setattr(tasks, "compute_outputs", sweep_stand_ins.answers)
     draws = sweeps.run(sweep_stand_ins.sweep())
     reduced = sweeps.run(sweep_stand_ins.sweep(reduce=True), chunk=64)
     exact = draws.device_power.quantile([0.05, 0.5, 0.95], "channel", method="linear")
@@ -354,7 +354,7 @@ def test_a_store_opens_anywhere_and_is_equal_to_memory(stand_in, tmp_path):
     same(dataset.load().drop_encoding(), opened.load().drop_encoding())
     same(sweeps.run(sweep_stand_ins.sweep()), opened)
     assert json.loads(opened.attrs["spec"])["block"] == 32
-    assert opened.attrs["spec_sha256"] == checked(sweep_stand_ins.sweep()).digest()
+    assert opened.attrs["spec_sha256"] == check_sweep(sweep_stand_ins.sweep()).digest()
     assert opened.channel.attrs["random"] == 1
 
 
@@ -381,7 +381,7 @@ def test_options_may_be_of_numpy(stand_in, tmp_path):
         block=np.int64(32),
         outputs=np.array(plain.outputs),
     )
-    assert checked(given).digest() == checked(plain).digest() == given.digest()
+    assert check_sweep(given).digest() == check_sweep(plain).digest() == given.digest()
     same(sweeps.run(given, tmp_path / "s.zarr", chunk=np.int64(600)), sweeps.run(plain, chunk=600))
     sweeps.run(plain, tmp_path / "s.zarr", resume=True)
 
@@ -427,8 +427,8 @@ class Overtaken(tasks.Worker):
 
 def test_threads_of_one_process_do_not_mix_up_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "scenarios", lambda _, rows: rows)
-    monkeypatch.setattr(tasks, "computed", lambda rows, *_: {"row": rows})
-    sweep = checked(sweep_stand_ins.sweep())
+    monkeypatch.setattr(tasks, "compute_outputs", lambda rows, *_: {"row": rows})
+    sweep = check_sweep(sweep_stand_ins.sweep())
     worker = Overtaken(tmp_path, sweep, layout_of(sweep, 64))
     for _ in range(2):
         assert worker._rows(5, 50)["row"].tolist() == [*range(5, 50)]
@@ -437,7 +437,7 @@ def test_threads_of_one_process_do_not_mix_up_blocks(tmp_path, monkeypatch):
 def test_a_finished_chunk_is_not_done_again(stand_in, tmp_path, monkeypatch):
     path, sweep = tmp_path / "s.zarr", sweep_stand_ins.sweep()
     sweeps.run(sweep, path, chunk=600)
-    (path / ledger.FOLDER / "done" / "3").unlink()
+    (path / journal.FOLDER / "done" / "3").unlink()
     done = []
     real = tasks.Worker.do
     monkeypatch.setattr(tasks.Worker, "do", lambda self, t: (done.append(t), real(self, t))[1])
@@ -460,7 +460,7 @@ def test_a_full_disk_loses_no_finished_chunk(stand_in, tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(sweeps.StoreError, match=r"No space left .* finished chunks are kept"):
             sweeps.run(sweep, path, chunk=600)
-    assert ledger.finished(path)
+    assert journal.finished_chunks(path)
     same(sweeps.run(sweep, path, resume=True), sweeps.run(sweep))
 
 
@@ -475,7 +475,7 @@ def test_a_folder_that_cannot_be_written_is_said_to_be_so(stand_in, tmp_path, mo
     monkeypatch.setattr(Path, "touch", refused)
     with pytest.raises(OutputFileError, match=r"old.zarr: cannot be written: Permission denied"):
         sweeps.run(sweep_stand_ins.sweep(), tmp_path / "old.zarr", resume=True)
-    assert len(ledger.finished(tmp_path / "old.zarr")) == 1
+    assert len(journal.finished_chunks(tmp_path / "old.zarr")) == 1
 
 
 def test_what_is_not_this_sweep_is_refused(stand_in, tmp_path):
