@@ -122,10 +122,11 @@ def shadow_prices(programs: Program, relaxed: Relaxed) -> dict[str, np.ndarray]:
     By the envelope theorem dTheta/dE = -lam G scale/E with G = 1/(M eta0 + N eta).
     """
     rounds, design, prices = programs.rounds, relaxed.design, relaxed.prices
-    weight = programs.scale / (
+    below = (
         design.pretraining_rounds * rounds.server_rate
         + design.finetuning_rounds * rounds.device_rate
     )
+    weight = programs.scale / np.where(below > 0, below, 1)
     time = np.sum(prices.device_time, axis=-1)
     return {
         "energy_budget": np.asarray(-prices.energy * weight / programs.energy_unit),

@@ -9,7 +9,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxedge.bounds.base import Restriction
 from jaxedge.bounds.modal import Modal
@@ -19,19 +18,22 @@ from jaxedge.machine.trees import take
 from jaxedge.outer.plane.rounds import plane_program
 from jaxedge.outer.plane.search import PlaneSearched, search_plane
 from jaxedge.outer.plane.whole import search_whole
-from jaxedge.planning.pipeline import Outcome
+from jaxedge.planning.pipeline import Outcome, both_stages
 from jaxedge.planning.question import Asked
 from jaxedge.planning.rows import Rows
 from jaxedge.planning.schemes import (
+    EQUAL_ROUNDS,
     FINETUNING_ONLY,
     JOINT,
     LIMITS,
     PRETRAINING_ONLY,
+    SEPARATE,
+    STAGE_SHARE,
+    with_budget_share,
     without_finetuning,
     without_pretraining,
 )
 from jaxedge.planning.searched_rows import searched_rows
-from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 from jaxedge.relaxation.feasibility import feasibility
 from jaxedge.relaxation.judge import Relaxed
@@ -40,27 +42,31 @@ from jaxedge.scenario.stacking import unstack
 
 
 def plane_rows(scenarios: Scenario, bound: Modal, asked: Asked) -> Rows:
-    """The designs of a batch of scenarios for every name that is wanted, one name after another."""
-    none = np.zeros_like(scenarios.min_pretraining_rounds)
-    # What leaves a stage out is judged without that stage's least rounds.
-    alone = dataclasses.replace(scenarios, min_finetuning_rounds=none)
-    scratch = dataclasses.replace(scenarios, min_pretraining_rounds=none)
+    """The designs of a batch of scenarios for every name asked for, one name after another."""
     row = partial(_rows, bound=bound, asked=asked)
+    alone, scratch = _of_one_stage(scenarios)
     designs: dict[str, Callable[[], Rows]] = {
         JOINT: lambda: row(JOINT, scenarios),
         PRETRAINING_ONLY: lambda: row(PRETRAINING_ONLY, alone, restrict=without_finetuning),
         FINETUNING_ONLY: lambda: row(FINETUNING_ONLY, scratch, restrict=without_pretraining),
         **{name: partial(row, name, scenarios, restrict=r) for name, r in LIMITS.items()},
+        EQUAL_ROUNDS: lambda: _equal_rounds(scenarios, asked),
+        SEPARATE: lambda: _separate(scenarios, bound, asked),
     }
-
-    def one(name: str) -> Rows:
+    parts = []
+    for name in asked.designs:
         asked.progress(name, None)
-        if name in designs:
-            return designs[name]()
-        only = dataclasses.replace(asked, designs=(name,))
-        return Rows.concatenate([searched_rows(item, only) for item in unstack(scenarios)])
+        parts.append(designs[name]())
+    return Rows.concatenate(parts)
 
-    return Rows.concatenate([one(name) for name in asked.designs])
+
+def _of_one_stage(scenarios: Scenario) -> tuple[Scenario, Scenario]:
+    """What leaves a stage out is judged without that stage's least rounds."""
+    none = np.zeros_like(scenarios.min_pretraining_rounds)
+    return (
+        dataclasses.replace(scenarios, min_finetuning_rounds=none),
+        dataclasses.replace(scenarios, min_pretraining_rounds=none),
+    )
 
 
 def _rows(
@@ -77,23 +83,23 @@ def _rows(
     # Infeasible elements are replaced by a feasible one, so that shapes stay and nothing stalls.
     live = np.flatnonzero(feasible)
     standing = np.where(feasible, np.arange(len(feasible)), live[:1].sum())
-    given: tuple[Scenario, Program, Modes] = take((scenarios, programs, modes), standing)
-    found = search_plane(*given[1:], gap=asked.gap if live.size else np.inf)
+    given: tuple[Program, Modes] = take((programs, modes), standing)
+    gap = asked.gap if live.size else np.inf
+    found = search_plane(*given, gap=gap)
     design, lower = found.design, np.asarray(found.lower_bound)
     if not asked.relaxed:
         asked.progress("searching integer designs", None)
-        design, lower = search_whole(*given[1:], found, gap=asked.gap)
-    rounds = np.stack([design.pretraining_rounds, design.finetuning_rounds], axis=-1)
-    at = in_chunks(partial(_at_rounds, bound=bound, restrict=restrict), given[0], rounds)
+        design, lower = search_whole(*given, found, gap=gap)
     outcome = Outcome(
         feasible=feasible,
         least_energy=energy,
         least_delay=delay,
-        design=_of_program(at, design),
-        lower_bound=lower / at.scale,
-        relaxed=_relaxed(at, found),
+        design=design,
+        lower_bound=lower,
+        relaxed=_relaxed(found),
     )
-    return Rows(names=(name,) * len(feasible), scenarios=scenarios, programs=at, outcome=outcome)
+    names = (name,) * len(feasible)
+    return Rows(names=names, scenarios=scenarios, programs=programs, outcome=outcome)
 
 
 @partial(jax.jit, static_argnames=("bound", "restrict"))
@@ -105,46 +111,46 @@ def _in_plane(
     def one(scenario: Scenario) -> tuple[Program, Modes]:
         program = plane_program(scenario)
         limited = program if restrict is None else restrict(program)
-        modes = jax.tree.map(jnp.asarray, bound.modes(scenario.learning))
+        modes: Modes = jax.tree.map(jnp.asarray, bound.modes(scenario.learning))
         return limited, modes
 
     return jax.vmap(one)(scenarios)
 
 
-@partial(jax.jit, static_argnames=("bound", "restrict"))
-def _at_rounds(
-    scenarios: Scenario, rounds: Array, *, bound: Modal, restrict: Restriction | None
-) -> Program:
-    """The bound's programs at rounds (B, 2), each stage as one round."""
-
-    def one(scenario: Scenario, at: Array) -> Program:
-        program = bound.program(scenario, at)
-        return program if restrict is None else restrict(program)
-
-    return jax.vmap(one)(scenarios, rounds)
-
-
-def _of_program(at: Program, design: Design) -> Design:
-    """A design of the plane in the units of the program at its rounds."""
-    weights = at.server.weight, at.devices.weight[:, 0]
-    rounds = design.pretraining_rounds, design.finetuning_rounds
-    first, second = (
-        np.where(weight > 0, x / np.where(weight > 0, weight, 1), 0)
-        for weight, x in zip(weights, rounds, strict=True)
+def _relaxed(found: PlaneSearched) -> Relaxed:
+    """The relaxed optimum; prices are those of a program's numerator, the loss times all rounds."""
+    rounds = found.design.pretraining_rounds + found.design.finetuning_rounds
+    by = np.where(rounds > 0, rounds, 1)
+    prices = dataclasses.replace(
+        found.prices,
+        energy=found.prices.energy * by,
+        device_time=found.prices.device_time * by[:, None],
     )
-    return dataclasses.replace(
-        design,
-        pretraining_rounds=first,
-        finetuning_rounds=second,
-        value=design.value / at.scale,
-    )
+    return Relaxed(design=found.design, prices=prices, lower_bound=found.lower_bound)
 
 
-def _relaxed(at: Program, found: PlaneSearched) -> Relaxed:
-    """The relaxed optimum in the same units."""
-    energy, times = found.prices.energy / at.scale, found.prices.device_time / at.scale[:, None]
-    return Relaxed(
-        design=_of_program(at, found.design),
-        prices=dataclasses.replace(found.prices, energy=energy, device_time=times),
-        lower_bound=np.asarray(found.lower_bound) / at.scale,
+def _equal_rounds(scenarios: Scenario, asked: Asked) -> Rows:
+    """M = N, by a search along the diagonal."""
+    only = dataclasses.replace(asked, designs=(EQUAL_ROUNDS,))
+    return Rows.concatenate([searched_rows(scenario, only) for scenario in unstack(scenarios)])
+
+
+def _separate(scenarios: Scenario, bound: Modal, asked: Asked) -> Rows:
+    """Each stage has its share of both budgets, and is best for the loss that it reaches alone."""
+    row = partial(_rows, SEPARATE, bound=bound, asked=asked)
+    alone, scratch = _of_one_stage(scenarios)
+    first = row(with_budget_share(alone, STAGE_SHARE), restrict=without_finetuning).outcome
+    second = row(with_budget_share(scratch, 1 - STAGE_SHARE), restrict=without_pretraining).outcome
+    # Times are in units of each stage's own delay budget; the joint program's is the whole.
+    design = dataclasses.replace(
+        second.design,
+        pretraining_rounds=first.design.pretraining_rounds,
+        server_batch=first.design.server_batch,
+        server_sample_time=STAGE_SHARE * first.design.server_sample_time,
+        device_sample_time=(1 - STAGE_SHARE) * second.design.device_sample_time,
     )
+    programs, _ = in_chunks(partial(_in_plane, bound=bound, restrict=None), scenarios)
+    before = first.feasible, first.least_energy, first.least_delay
+    outcome = both_stages(before, second, design)
+    names = (SEPARATE,) * len(outcome.feasible)
+    return Rows(names=names, scenarios=scenarios, programs=programs, outcome=outcome)

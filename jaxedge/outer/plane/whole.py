@@ -26,7 +26,7 @@ from jaxedge.outer.plane.values import Costs, best_batch, costs_at
 from jaxedge.program.design import Design
 from jaxedge.program.program import Program
 from jaxedge.program.responses import Prices
-from jaxedge.relaxation.cheapest import cheapest
+from jaxedge.relaxation.cheapest import cheapest_of_each, fewest
 
 _MULTIPLES = (0.25, 0.5, 0.8, 1.0, 1.25, 1.6, 2.5, 5.0, 20.0)
 """Of the relaxed prices, whose answers are tried."""
@@ -34,8 +34,8 @@ _STEPS = (0.0, 1e-3, 0.01, 0.05, 0.2)
 """Moves of the rounds, relative, and by one and two besides."""
 _SWAPS = 4
 """Batches that grow while as many others shrink."""
-_JUDGED = 16
-"""Moves judged at a time."""
+_OFFERED, _JUDGED = 192, 32
+"""Most promising moves, and how many of them are judged at a time."""
 _MOST_MOVES = 60
 _GAIN = 1e-12
 """Relative gain below which a move is not worth taking."""
@@ -52,6 +52,17 @@ class WholeFound(NamedTuple):
     """() no whole design has a smaller loss."""
 
 
+class Offers(NamedTuple):
+    """Whole designs without clocks and powers, which may not keep the budgets."""
+
+    rounds: Array
+    """(n, 2) M and N."""
+    batches: Array
+    """(n, 1 + K) of the server and the devices."""
+    loss: Array
+    """(n,) inf where there is no more."""
+
+
 def search_whole(
     programs: Program, modes: Modes, found: PlaneSearched, *, gap: float
 ) -> WholeFound:
@@ -63,17 +74,48 @@ def search_whole(
         found: their relaxed optima.
         gap: certified relative gap at which boxes are no longer split.
     """
-    design = in_chunks(_first, programs, modes, found)
+    least = in_chunks(cheapest_of_each, programs, *fewest(programs)).design
+    design = dataclasses.replace(least, value=np.full_like(found.lower_bound, np.inf))
+    design = _best_of(programs, in_chunks(_first, programs, modes, found), design)
     active = np.flatnonzero(np.isfinite(design.value))
     for _ in range(_MOST_MOVES):
         if not active.size:
             break
-        now = take(design, active)
-        moved = in_chunks(_moved, *take((programs, modes, found.prices), active), now)
-        gained = np.flatnonzero(moved.value < now.value * (1 - _GAIN))
+        some = take((programs, modes, found.prices, design), active)
+        moved = _moved(some[0], in_chunks(_moves, *some), some[3])
+        gained = np.flatnonzero(moved.value < some[3].value * (1 - _GAIN))
         active = active[gained]
         design = put(design, active, take(moved, gained))
     return WholeFound(design, _bounded(programs, modes, found, np.asarray(design.value), gap))
+
+
+def _moved(programs: Program, offers: Offers, now: Design) -> Design:
+    """The designs after the best of the first moves that help."""
+    moved, stuck = now, np.arange(len(now.value))
+    for start in range(0, _OFFERED, _JUDGED):
+        block: Offers = jax.tree.map(lambda x, i=start: x[:, i : i + _JUDGED], offers)
+        moved = put(moved, stuck, _best_of(*take((programs, block, now), stuck)))
+        stuck = stuck[moved.value[stuck] >= now.value[stuck]]
+        if not stuck.size:
+            break
+    return moved
+
+
+def _best_of(programs: Program, offers: Offers, now: Design) -> Design:
+    """The best offers that keep both budgets, or the designs themselves."""
+    which, place = np.nonzero(offers.loss < np.asarray(now.value)[:, None])
+    if not which.size:
+        return now
+    rounds, batches = offers.rounds[which, place], offers.batches[which, place]
+    each = rounds[:, 0], rounds[:, 1], batches[:, 0], batches[:, 1:]
+    found = in_chunks(cheapest_of_each, take(programs, which), *each)
+    value = np.where(found.fits, offers.loss[which, place], np.inf)
+    # The least of each comes first.
+    order = np.lexsort((value, which))
+    first = order[np.unique(which[order], return_index=True)[1]]
+    first = first[np.isfinite(value[first])]
+    design = dataclasses.replace(take(found.design, first), value=value[first])
+    return put(now, which[first], design)
 
 
 def _bounded(
@@ -108,24 +150,10 @@ def _least(boxes: Boxes) -> np.ndarray:
     return np.minimum(np.min(boxes.bound, axis=-1), boxes.rest)
 
 
-def _judged(program: Program, modes: Modes, rounds: Array, batches: Array) -> Design:
-    """Clocks and powers of least energy at rounds (2,) and batches (1 + K,)."""
-    found = cheapest(program, rounds[0], rounds[1], batches[0], batches[1:])
-    loss = coefficients(modes, rounds[0], rounds[1]).value(1 / batches[0], 1 / batches[1:])
-    return dataclasses.replace(found.design, value=jnp.where(found.fits, loss, jnp.inf))
-
-
-def _best(program: Program, modes: Modes, rounds: Array, batches: Array) -> Design:
-    """The best of (n, 2) rounds with (n, 1 + K) batches."""
-    designs = jax.vmap(_judged, in_axes=(None, None, 0, 0))(program, modes, rounds, batches)
-    best: Design = jax.tree.map(lambda x: x[jnp.argmin(designs.value)], designs)
-    return best
-
-
 @jax.jit
 @jax.vmap
-def _first(program: Program, modes: Modes, found: PlaneSearched) -> Design:
-    """The best answer to multiples of the prices around the relaxed rounds, or the least of all."""
+def _first(program: Program, modes: Modes, found: PlaneSearched) -> Offers:
+    """Answers to multiples of the prices around the relaxed rounds, and the least of all."""
     plane, costs = plane_of(program), costs_at(program, found.prices)
     least = jnp.concatenate([program.server.min_batch[None], program.devices.min_batch])
     best = jnp.stack([found.design.pretraining_rounds, found.design.finetuning_rounds])
@@ -140,7 +168,8 @@ def _first(program: Program, modes: Modes, found: PlaneSearched) -> Design:
 
     rounds = jnp.concatenate([jnp.repeat(around, len(multiples), axis=0), plane.low[None]])
     batches = jnp.concatenate([*jax.vmap(answers)(around), least[None]])
-    return _best(program, modes, rounds, batches)
+    at = jax.vmap(lambda x: coefficients(modes, x[0], x[1]))(rounds)
+    return Offers(rounds, batches, at.value(1 / batches[:, 0], 1 / batches[:, 1:]))
 
 
 def _answer(program: Program, costs: Costs, rounds: Array, at: Coefficients, t: Array) -> Array:
@@ -152,8 +181,8 @@ def _answer(program: Program, costs: Costs, rounds: Array, at: Coefficients, t: 
 
 @jax.jit
 @jax.vmap
-def _moved(program: Program, modes: Modes, prices: Prices, now: Design) -> Design:
-    """The best of the most promising moves, or the design itself."""
+def _moves(program: Program, modes: Modes, prices: Prices, now: Design) -> Offers:
+    """The most promising moves, those with the least loss or Lagrangian first."""
     costs = costs_at(program, prices)
     rounds = _rounds_around(program, now)
     at = jax.vmap(lambda x: coefficients(modes, x[0], x[1]))(rounds)
@@ -166,12 +195,10 @@ def _moved(program: Program, modes: Modes, prices: Prices, now: Design) -> Desig
     sent = rounds[:, 1] * costs.sending - costs.budgets
     lagrangian = loss + price @ batches.T + sent[:, None]
     reach = jnp.where(loss < now.value, jnp.maximum(loss, lagrangian), jnp.inf)
-    _, chosen = jax.lax.top_k(-reach.ravel(), _JUDGED)
-    best = _best(program, modes, rounds[chosen // len(batches)], batches[chosen % len(batches)])
-    better: Design = jax.tree.map(
-        lambda new, old: jnp.where(best.value < now.value, new, old), best, now
-    )
-    return better
+    least, chosen = jax.lax.top_k(-reach.ravel(), _OFFERED)
+    places = chosen // len(batches), chosen % len(batches)
+    gain = jnp.where(-least < now.value, loss[places], jnp.inf)
+    return Offers(rounds[places[0]], batches[places[1]], gain)
 
 
 def _rounds_around(program: Program, now: Design) -> Array:
