@@ -32,7 +32,7 @@ from jaxedge.scenario.sampling import sample_batch
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
 from jaxedge.sensitivity.active_limits import active_limits
 from jaxedge.sensitivity.gradients import gradients_of_valid, optimal_bound, solve_for_gradients
-from jaxedge.sensitivity.optimality import refined, starting_point
+from jaxedge.sensitivity.optimality import refine, starting_point
 
 STEP, NOTICED = 1e-4, 1e-3
 """Relative step of the differences; elasticities above it have relative errors, others absolute
@@ -43,15 +43,15 @@ STENCIL = {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
 
 @jax.jit
 @jax.vmap
-def refine(program: Program, relaxed: Relaxed) -> Relaxed:
+def refine_each(program: Program, relaxed: Relaxed) -> Relaxed:
     start = starting_point(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
-    return judge(program, refined(program, start)[0].prices)
+    return judge(program, refine(program, start)[0].prices)
 
 
 def optimum(scenarios: Scenario) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Bounds, certified gaps and what is active, by other means than the gradients' optima."""
     programs = in_chunks(programs_of_each(TwoStage()), scenarios)
-    answer = in_chunks(refine, programs, solve_relaxed(programs, solver="interior-point"))
+    answer = in_chunks(refine_each, programs, solve_relaxed(programs, solver="interior-point"))
     active = active_limits(scenarios, programs, answer)
     return answer.lower_bound * programs.scale, answer.gap, active
 

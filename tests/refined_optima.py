@@ -8,7 +8,7 @@ from jaxedge.machine.chunks import in_chunks
 from jaxedge.relaxation.driver import solve_relaxed
 from jaxedge.relaxation.judge import judge
 from jaxedge.scenario.fields import field_value, with_field
-from jaxedge.sensitivity.optimality import refined, starting_point
+from jaxedge.sensitivity.optimality import refine, starting_point
 
 
 def moved(scenarios, item, factor):
@@ -20,7 +20,7 @@ def moved(scenarios, item, factor):
 @jax.vmap
 def _judged_again(program, relaxed):
     start = starting_point(program, relaxed.design, relaxed.prices, relaxed.lower_bound)
-    return judge(program, refined(program, start)[0].prices)
+    return judge(program, refine(program, start)[0].prices)
 
 
 def refined_bounds(scenarios):

@@ -96,18 +96,7 @@ class Answers:
         )
 
 
-def kept(tree: _Tree, where: np.ndarray) -> _Tree:
-    """Arrays with a leading axis (B,), nan where not ``where`` (B,)."""
-
-    def masked(x: Any) -> np.ndarray:
-        array = np.asarray(x)
-        return np.where(where.reshape(-1, *[1] * (array.ndim - 1)), array, np.nan)
-
-    masked_tree: _Tree = jax.tree.map(masked, tree)
-    return masked_tree
-
-
-def coded(*claims: tuple[np.ndarray, Status]) -> np.ndarray:
+def status_codes(*claims: tuple[np.ndarray, Status]) -> np.ndarray:
     """(B,) int8: the code of the first claim that holds (B,), or that of a feasible design."""
     codes = [STATUSES.index(status) for _, status in claims]
     rest = STATUSES.index(Status.FEASIBLE)

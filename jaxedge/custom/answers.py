@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxedge.answers.assessment import TOLERANCE
-from jaxedge.answers.batch import Answers, coded, kept
+from jaxedge.answers.batch import Answers, status_codes
 from jaxedge.answers.status import Status
 from jaxedge.custom.judging import OwnOptima
+from jaxedge.machine.trees import select
 from jaxedge.relaxation.judge import relative_gap
 
 
@@ -37,15 +38,17 @@ def own_answers(
     optimal = known & (relative_gap(bound, lower) <= gap)
     nothing = np.full(len(bound), np.nan)
     return Answers(
-        status=coded(
+        status=status_codes(
             (impossible, Status.INFEASIBLE), (~stands, Status.FAILED), (optimal, Status.OPTIMAL)
         ),
-        bound=kept(bound, stands),
-        lower_bound=kept(np.minimum(lower, bound), stands & known),
-        allocation=kept(design.allocation, stands),
-        energy=kept(np.asarray(design.energy), stands),
-        delay=kept(np.asarray(design.delay), stands),
-        shadow_prices={name: kept(-np.asarray(x), stands) for name, x in multipliers.items()},
+        bound=select(stands, bound, np.nan),
+        lower_bound=select(stands & known, np.minimum(lower, bound), np.nan),
+        allocation=select(stands, design.allocation, np.nan),
+        energy=select(stands, np.asarray(design.energy), np.nan),
+        delay=select(stands, np.asarray(design.delay), np.nan),
+        shadow_prices={
+            name: select(stands, -np.asarray(x), np.nan) for name, x in multipliers.items()
+        },
         naive_rounding=nothing,
         least_energy=nothing,
         least_delay=nothing,

@@ -51,7 +51,7 @@ def best_of_promising(found: Searched) -> Incumbent:
     return _best(found.programs, found.relaxed, whole.design, found.lower_bound)
 
 
-def tightened(
+def close_gap(
     found: Searched, incumbent: Incumbent, *, gap: float, max_nodes: int, progress: Progress
 ) -> Incumbent:
     """The incumbent after branch and bound over every point that its gap leaves open.

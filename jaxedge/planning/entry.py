@@ -19,7 +19,7 @@ from jaxedge.planning.judging import answers_of, plans_of
 from jaxedge.planning.plane_rows import plane_rows
 from jaxedge.planning.program_rows import program_rows
 from jaxedge.planning.question import Asked, neighbours, question
-from jaxedge.planning.rows import Rows, repeated
+from jaxedge.planning.rows import Rows, repeat
 from jaxedge.planning.searched_rows import searched_rows
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION
 from jaxedge.scenario.scenario import Scenario
@@ -70,7 +70,7 @@ def plan_one(scenario: Scenario, asked: Asked) -> Plan:
         raise ValueError(f"scenario: {type(scenario).__name__} must be a Scenario")
     valid = validate(scenario)
     asked.bound.check(valid)
-    return _plans(repeated(valid, 1), asked)[0]
+    return _plans(repeat(valid, 1), asked)[0]
 
 
 class Options(TypedDict, total=False):

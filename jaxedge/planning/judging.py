@@ -12,12 +12,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxedge.answers.assessment import TOLERANCE, Assessment, assessment_of
-from jaxedge.answers.batch import STATUSES, Answers, coded, kept
+from jaxedge.answers.batch import STATUSES, Answers, status_codes
 from jaxedge.answers.plan import Plan
 from jaxedge.answers.status import Status
 from jaxedge.bounds.base import Bound
 from jaxedge.bounds.formulation import allocation_of
 from jaxedge.machine.chunks import in_chunks
+from jaxedge.machine.trees import select
 from jaxedge.planning.pipeline import shadow_prices
 from jaxedge.planning.question import Asked
 from jaxedge.planning.rows import Rows
@@ -94,16 +95,16 @@ def answers_of(rows: Rows, asked: Asked) -> Answers:
     stands = np.isin(status, [STATUSES.index(s) for s in (Status.OPTIMAL, Status.FEASIBLE)])
     return Answers(
         status=status,
-        bound=kept(bound, stands),
+        bound=select(stands, bound, np.nan),
         # Where nothing certifies a design (or its bound is not positive) it is only feasible.
-        lower_bound=kept(np.minimum(lower, bound), stands & (lower > 0)),
-        allocation=kept(found.allocation, stands),
-        energy=kept(found.energy, stands),
-        delay=kept(found.delay, stands),
-        shadow_prices=kept(shadow_prices(rows.programs, outcome.relaxed), stands),
-        naive_rounding=kept(naive, stands),
-        least_energy=kept(outcome.least_energy, ~outcome.feasible),
-        least_delay=kept(outcome.least_delay, ~outcome.feasible),
+        lower_bound=select(stands & (lower > 0), np.minimum(lower, bound), np.nan),
+        allocation=select(stands, found.allocation, np.nan),
+        energy=select(stands, found.energy, np.nan),
+        delay=select(stands, found.delay, np.nan),
+        shadow_prices=select(stands, shadow_prices(rows.programs, outcome.relaxed), np.nan),
+        naive_rounding=select(stands, naive, np.nan),
+        least_energy=select(~outcome.feasible, outcome.least_energy, np.nan),
+        least_delay=select(~outcome.feasible, outcome.least_delay, np.nan),
         prices=outcome.relaxed.prices,
     )
 
@@ -124,6 +125,6 @@ def _status(feasible: np.ndarray, bound: np.ndarray, lower: np.ndarray, asked: A
     # A search over rounds owes nothing: what gap it leaves is told.
     if asked.relaxed and asked.solver.exact and not asked.bound.outer:
         failed |= (lower > 0) & (gap > max(asked.solver.gap, asked.gap))
-    return coded(
+    return status_codes(
         (~feasible, Status.INFEASIBLE), (failed, Status.FAILED), (gap <= asked.gap, Status.OPTIMAL)
     )

@@ -65,7 +65,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     design, bound = relaxed.design, relaxed.lower_bound
     if not asked.relaxed:
         asked.progress("searching integer designs", None)
-        whole = _tightened(standing, solve_integer(standing, relaxed), asked, tighten)
+        whole = _close_gaps(standing, solve_integer(standing, relaxed), asked, tighten)
         design, bound = with_least_energy(standing, whole.design), whole.lower_bound
     return Outcome(
         feasible=feasible,
@@ -77,7 +77,7 @@ def optimise(programs: Program, asked: Asked, *, tighten: slice = _NONE) -> Outc
     )
 
 
-def _tightened(programs: Program, whole: Integer, asked: Asked, tighten: slice) -> Integer:
+def _close_gaps(programs: Program, whole: Integer, asked: Asked, tighten: slice) -> Integer:
     """The integer designs after branch and bound on the chosen elements."""
     chosen = np.arange(len(whole.lower_bound))[tighten]
     if not (asked.max_nodes and chosen.size):

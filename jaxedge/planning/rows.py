@@ -47,7 +47,7 @@ class Rows:
         return Rows(names=names, scenarios=scenarios, programs=programs, outcome=outcome)
 
 
-def repeated(tree: _Tree, count: int) -> _Tree:
+def repeat(tree: _Tree, count: int) -> _Tree:
     """A batch of ``count`` copies."""
     copies: _Tree = jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], count, axis=0), tree)
     return copies

@@ -13,11 +13,11 @@ import numpy as np
 from jaxedge.bounds.base import FINETUNING, PRETRAINING, Restriction
 from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.machine.trees import take
-from jaxedge.outer.branching import best_of_promising, tightened
+from jaxedge.outer.branching import best_of_promising, close_gap
 from jaxedge.outer.search import Task, programs_at, search
 from jaxedge.planning.pipeline import Outcome, both_stages
 from jaxedge.planning.question import Asked
-from jaxedge.planning.rows import Rows, repeated
+from jaxedge.planning.rows import Rows, repeat
 from jaxedge.planning.schemes import (
     EQUAL_ROUNDS,
     FINETUNING_ONLY,
@@ -74,7 +74,7 @@ def _row(
         tied=tied,
     )
     program, outcome = _outcome(task, asked, closed=name == JOINT)
-    return Rows(names=(name,), scenarios=repeated(scenario, 1), programs=program, outcome=outcome)
+    return Rows(names=(name,), scenarios=repeat(scenario, 1), programs=program, outcome=outcome)
 
 
 def _outcome(task: Task, asked: Asked, *, closed: bool) -> tuple[Program, Outcome]:
@@ -95,7 +95,7 @@ def _outcome(task: Task, asked: Asked, *, closed: bool) -> tuple[Program, Outcom
             best = best_of_promising(found)
             if closed and asked.max_nodes:
                 settings = {"gap": asked.gap, "max_nodes": asked.max_nodes}
-                best = tightened(found, best, **settings, progress=asked.progress)
+                best = close_gap(found, best, **settings, progress=asked.progress)
             program, relaxed, design = best.program, best.relaxed, best.design
             lower = np.array([best.lower_bound])
     outcome = Outcome(
@@ -157,6 +157,6 @@ def _separate(scenario: Scenario, asked: Asked) -> Rows:
     )
     half = with_budget_share(scenario, STAGE_SHARE)
     first = pretraining_only(two_stage_program(half))
-    outcome = both_stages(feasibility(repeated(first, 1)), outcome, design)
-    row = repeated(scenario, 1)
+    outcome = both_stages(feasibility(repeat(first, 1)), outcome, design)
+    row = repeat(scenario, 1)
     return Rows(names=(SEPARATE,), scenarios=row, programs=program, outcome=outcome)

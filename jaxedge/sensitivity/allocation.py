@@ -10,7 +10,7 @@ from jaxedge.bounds.two_stage import two_stage_program
 from jaxedge.machine.precision import require_x64
 from jaxedge.scenario.fields import as_arrays
 from jaxedge.scenario.scenario import Scenario
-from jaxedge.sensitivity.gradients import certified, solve_in_trace
+from jaxedge.sensitivity.gradients import is_certified, solve_in_trace
 from jaxedge.sensitivity.optimality import design_at, optimum, starting_point
 from jaxedge.system.allocation import Allocation
 
@@ -42,7 +42,7 @@ def optimal_allocation(scenario: Scenario) -> Allocation:
     relaxed = solve_in_trace(fixed)
     start = starting_point(fixed, relaxed.design, relaxed.prices, relaxed.lower_bound)
     point, error = optimum(program, start)
-    known = certified(relaxed) & (error <= _RESIDUAL)
+    known = is_certified(relaxed) & (error <= _RESIDUAL)
     allocation = allocation_of(full, program, design_at(program, point))
     # A product, so that derivatives are nan with the values.
     mask = jnp.where(known, 1.0, jnp.nan)

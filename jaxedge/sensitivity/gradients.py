@@ -123,7 +123,7 @@ def elasticities(
         ValueError: as in `value_and_grad`.
     """
     values, gradients = value_and_grad(scenarios, relaxed, bound=bound)
-    return summed(elasticity_of_each(validate_batch(scenarios), values, gradients))
+    return sum_over_devices(elasticity_of_each(validate_batch(scenarios), values, gradients))
 
 
 def elasticity_of_each(
@@ -140,7 +140,7 @@ def elasticity_of_each(
     return found
 
 
-def summed(elasticity: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def sum_over_devices(elasticity: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Elasticities with those of device fields summed over the devices."""
     per_device = {item.path for item in FIELDS if item.per_device}
     return {p: x.sum(axis=-1) if p in per_device else x for p, x in elasticity.items()}
@@ -186,7 +186,7 @@ def solve_in_trace(program: Program) -> Relaxed:
     shrink, steps = (jnp.asarray(column) for column in zip(*_ATTEMPTS, strict=True))
 
     def missed(carry: tuple[Array, Relaxed]) -> Array:
-        return (carry[0] < len(_ATTEMPTS)) & ~certified(carry[1])
+        return (carry[0] < len(_ATTEMPTS)) & ~is_certified(carry[1])
 
     def attempt(carry: tuple[Array, Relaxed]) -> tuple[Array, Relaxed]:
         i, best = carry
@@ -203,7 +203,7 @@ def solve_in_trace(program: Program) -> Relaxed:
     return best
 
 
-def certified(relaxed: Relaxed) -> Array:
+def is_certified(relaxed: Relaxed) -> Array:
     """Whether an answer's gap is at most 1e-6."""
     least = relaxed.lower_bound
     return (least > 0) & (relaxed.design.value - least <= RELAXED_GAP * least)
@@ -217,7 +217,7 @@ def _optimal_bound(bound: Bound, scenario: Scenario) -> Array:
 def _traced(bound: Bound, scenario: Scenario) -> tuple[Array, Scenario]:
     relaxed = solve_in_trace(program_of_bound(bound, scenario))
     value, gradient = _value_and_gradient(bound, scenario, relaxed)
-    known = certified(relaxed)
+    known = is_certified(relaxed)
     return select(known, (value, gradient), np.nan)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxedge.bounds.batches import programs_of_each
 from jaxedge.bounds.registry import DEFAULT, differentiable_bound
 from jaxedge.machine.chunks import in_chunks
-from jaxedge.planning.rows import repeated
+from jaxedge.planning.rows import repeat
 from jaxedge.scenario.fields import field_value, with_field
 from jaxedge.scenario.scenario import FIELDS, Field, Scenario
 from jaxedge.sensitivity.active_limits import active_limits
@@ -112,7 +112,7 @@ def _moved(
     scenario: Scenario, parameters: Sequence[tuple[Field, int | None]], reach: float
 ) -> Scenario:
     """The scenario, then four of each parameter, by `_STEPS` of the reach."""
-    moved = repeated(scenario, 1 + 4 * len(parameters))
+    moved = repeat(scenario, 1 + 4 * len(parameters))
     for i, (item, device) in enumerate(parameters):
         value = np.array(field_value(moved, item))
         for row, step in enumerate(_STEPS, 1 + 4 * i):

@@ -138,7 +138,7 @@ def _newton(program: Program, barrier: Array, point: Point) -> tuple[Point, Arra
     return back(flat + length * step), jnp.max(jnp.abs(size))
 
 
-def refined(program: Program, start: Point) -> tuple[Point, Array]:
+def refine(program: Program, start: Point) -> tuple[Point, Array]:
     """The point after Newton's method, and its largest residual; never worse than the start."""
     barrier = BARRIER * start.value
 
@@ -156,11 +156,11 @@ def refined(program: Program, start: Point) -> tuple[Point, Array]:
 
 @jax.custom_jvp
 def optimum(program: Program, start: Point) -> tuple[Point, Array]:
-    """`refined`, with the implicit derivative of the conditions to the program.
+    """`refine`, with the implicit derivative of the conditions to the program.
 
     The start has no influence, and no derivative.
     """
-    return refined(program, start)
+    return refine(program, start)
 
 
 @optimum.defjvp

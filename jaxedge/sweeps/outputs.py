@@ -145,12 +145,16 @@ def compute_outputs(
     wanted = [item.name for item in outputs if item.name.startswith(_ELASTICITY)]
     if wanted:
         from jaxedge.bounds.registry import differentiable_bound
-        from jaxedge.sensitivity.gradients import elasticity_of_each, gradients_of_valid, summed
+        from jaxedge.sensitivity.gradients import (
+            elasticity_of_each,
+            gradients_of_valid,
+            sum_over_devices,
+        )
 
         values, gradients = gradients_of_valid(
             valid, differentiable_bound(options["bound"]), prices=answers.prices
         )
-        every = summed(elasticity_of_each(valid, values, gradients))
+        every = sum_over_devices(elasticity_of_each(valid, values, gradients))
         by_name = {_ELASTICITY + path.replace(".", "__"): x for path, x in every.items()}
         found |= {name: np.asarray(by_name.get(name, blank)) for name in wanted}
     if with_schemes:

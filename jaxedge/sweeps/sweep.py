@@ -39,7 +39,7 @@ class Sweep:
     """Named axes over fields of a scenario, and the outputs to keep of each design.
 
     Raises:
-        ValueError: from `jaxedge.sweeps.checks.checked`, through which a sweep passes before it
+        ValueError: from `jaxedge.sweeps.checks.check_sweep`, through which a sweep passes before it
             runs.
     """
 

@@ -83,10 +83,10 @@ def test_what_is_compiled_ahead_is_its_own_program():
     from jaxedge.bounds.batches import programs_of_each
     from jaxedge.planning.compile_ahead import compile_ahead
     from jaxedge.planning.question import question
-    from jaxedge.planning.rows import repeated
+    from jaxedge.planning.rows import repeat
     from jaxedge.scenario.sampling import sample
 
-    scenario = repeated(jaxedge.validate(sample(jax.random.key(0), 7)), 1)
+    scenario = repeat(jaxedge.validate(sample(jax.random.key(0), 7)), 1)
     compiled = programs_of_each(Noisier())
     before = compiled._cache_size()
     compile_ahead(scenario, question("noisier", "dual-decomposition", True, None))

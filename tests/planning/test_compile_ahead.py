@@ -9,7 +9,7 @@ from jaxedge.integers import boxes, local_search
 from jaxedge.planning import compile_ahead, entry, judging
 from jaxedge.planning.program_rows import programs_of_schemes
 from jaxedge.planning.question import question
-from jaxedge.planning.rows import repeated
+from jaxedge.planning.rows import repeat
 from jaxedge.relaxation import driver
 from jaxedge.relaxation.cheapest import cheapest_of_each
 from jaxedge.relaxation.solvers import DUAL_DECOMPOSITION, SOLVERS
@@ -49,7 +49,7 @@ def test_a_plan_compiles_none_of_it_again(devices, options, functions):
     asked = question(
         "two-stage", solver, options.get("relaxed", False), None, options.get("schemes", False)
     )
-    compile_ahead.compile_ahead(repeated(scenario, 1), asked)
+    compile_ahead.compile_ahead(repeat(scenario, 1), asked)
     before = _sizes(functions)
     answer = entry.plan(scenario, **options)
     assert answer.status == "optimal"
@@ -58,7 +58,7 @@ def test_a_plan_compiles_none_of_it_again(devices, options, functions):
 
 
 def test_what_another_solver_never_runs_is_not_compiled():
-    scenario = repeated(validate(sample(jax.random.key(0), 9)), 1)
+    scenario = repeat(validate(sample(jax.random.key(0), 9)), 1)
     before = driver.decompose.fn._cache_size()
     compile_ahead.compile_ahead(scenario, question("two-stage", OTHER.name, True, None))
     assert driver.decompose.fn._cache_size() == before

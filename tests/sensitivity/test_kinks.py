@@ -11,7 +11,7 @@ from jaxedge.bounds.formulation import allocation_of
 from jaxedge.bounds.two_stage import TwoStage
 from jaxedge.machine.chunks import in_chunks
 from jaxedge.machine.trees import take
-from jaxedge.planning.rows import repeated
+from jaxedge.planning.rows import repeat
 from jaxedge.scenario.fields import with_field
 from jaxedge.scenario.scenario import FIELDS
 from jaxedge.scenario.validation import validate, validate_batch
@@ -39,7 +39,7 @@ def rich(scenario):
 
 
 def _design(scenario):
-    batch = repeated(scenario, 1)
+    batch = repeat(scenario, 1)
     relaxed, _ = solve_for_gradients(batch, TwoStage())
     program, design = take(
         (in_chunks(programs_of_each(TwoStage()), batch), relaxed.design), np.array(0)
@@ -55,7 +55,7 @@ def test_a_smooth_place_has_no_kink(scenario):
         *(("devices.max_clock", device) for device in (None, 0, 1, 2)),
     ]
     assert not any(s.kink or s.changes for s in sides)
-    exact = elasticities(repeated(scenario, 1))
+    exact = elasticities(repeat(scenario, 1))
     assert sides[0].elasticity == pytest.approx(exact["energy_budget"][0], rel=1e-9)
     assert sides[1].elasticity == pytest.approx(sum(s.elasticity for s in sides[2:]), rel=1e-9)
     for s in sides[:2]:
@@ -67,7 +67,7 @@ def test_the_winning_stage_switches_where_both_cost_the_same(rich):
     low, high = 1e-6, 1e2
     for _ in range(4):  # each narrows the switch by a factor of 31
         grid = np.geomspace(low, high, 32)
-        drawn = validate_batch(with_field(repeated(rich, 32), DISCREPANCY, grid))
+        drawn = validate_batch(with_field(repeat(rich, 32), DISCREPANCY, grid))
         rounds = solve_for_gradients(drawn, TwoStage())[0].design.pretraining_rounds
         last = int(np.flatnonzero(rounds > 2)[-1])
         low, high = grid[last], grid[last + 1]
@@ -76,9 +76,7 @@ def test_the_winning_stage_switches_where_both_cost_the_same(rich):
     assert side.kink
     assert "pre-training rounds at their minimum" in side.changes
     beyond = validate_batch(
-        with_field(
-            repeated(tied, 2), DISCREPANCY, tied.learning.discrepancy * np.array([0.99, 1.01])
-        )
+        with_field(repeat(tied, 2), DISCREPANCY, tied.learning.discrepancy * np.array([0.99, 1.01]))
     )
     expected = elasticities(beyond)[DISCREPANCY.path]
     assert expected[0] > 10 * expected[1] >= 0
