@@ -118,7 +118,8 @@ def test_the_command_prints_a_table_or_json_and_draws(made, monkeypatch, tmp_pat
     monkeypatch.setenv("JAXEDGE_CACHE", "off")
     asked = []
 
-    def answer(scenario, *, replanned, progress):
+    def answer(scenario, *, bound, replanned, progress):
+        assert bound == "two-stage"
         asked.append(replanned)
         return made
 
