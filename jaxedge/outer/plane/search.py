@@ -31,6 +31,8 @@ DESCENTS = 4
 """Descents at most, each from where the least box of those before is."""
 _START = 0.2
 """Share of the most rounds at which the first descent begins."""
+_ELSEWHERE = ((0.9, 0.1), (0.02, 0.4))
+"""Shares of the most rounds where more descents begin, if none of those before is proven best."""
 _REFINEMENTS = 10
 """How often boxes are split at most after each descent."""
 
@@ -157,13 +159,15 @@ def search_plane(
         The answers in the same order; their `gap` says which ones are certified.
     """
     given = (programs, modes)
-    rounds = _START * in_chunks(_most, programs) if start is None else start
-    best = _certified(given, rounds, gap)
-    for _ in range(descents - 1):
+    most = in_chunks(_most, programs)
+    best = _certified(given, _START * most if start is None else start, gap)
+    elsewhere = _ELSEWHERE if descents > 1 else ()
+    for share in (*[None] * (descents - 1), *elsewhere):
         open_ = np.flatnonzero(best.gap > gap)
         if not open_.size:
             break
-        again = _certified(take(given, open_), take(best.doubtful, open_), gap)
+        rounds = best.doubtful[open_] if share is None else np.array(share) * most[open_]
+        again = _certified(take(given, open_), rounds, gap)
         best = put(best, open_, _joined(take(best, open_), again))
     return best
 
