@@ -29,7 +29,8 @@ class Modal(Bound):
 
     def program(self, scenario: Scenario, outer: Array) -> Program:
         """The program at M, N = outer."""
-        return _program(scenario, outer, coefficients(self.modes(scenario.learning), *outer))
+        at = coefficients(self.modes(scenario.learning), outer[0], outer[1])
+        return _program(scenario, outer, at)
 
     def program_over(self, scenario: Scenario, low: Array, high: Array) -> Program:
         """The program at the fewest rounds with the least coefficients of the box."""
