@@ -79,6 +79,7 @@ class Plan:
             "delay": self.delay,
             "shadow_prices": dict(self.shadow_prices),
             "infeasible_because": None if shortfall is None else dataclasses.asdict(shortfall),
+            "objective": self.bound_name,
             "bound_name": self.bound_name,
             "relaxed": self.relaxed,
             "requested_gap": self.requested_gap,

@@ -140,11 +140,13 @@ def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 def add_bound(parser: Parser) -> None:
     """Which bound a command is about."""
     parser.add_argument(
+        "--objective",
         "--bound",
+        dest="bound",
         default=BOUNDS[0],
         type=lambda name: name if name in BOUNDS else _argument("bound", name, _registered()),
         metavar="|".join(BOUNDS),
-        help="convergence bound to minimise (default: %(default)s)",
+        help="what is minimised (default: %(default)s); --bound is another spelling",
     )
 
 
