@@ -123,8 +123,8 @@ class Task:
         ]
 
     def programs(self, outer: np.ndarray) -> Program:
-        """Programs (n, ...) at the given points (n, d)."""
-        every = np.repeat(outer, len(self.bound.outer), axis=1) if self.tied else outer
+        """Programs (n, ...) at the given points (n, d); of tied variables the first counts."""
+        every = np.repeat(outer[:, :1], len(self.bound.outer), axis=1) if self.tied else outer
         programs: Program = programs_at(self.bound, self.scenario, every)
         return programs if self.restrict is None else jax.vmap(self.restrict)(programs)
 
