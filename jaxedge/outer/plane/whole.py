@@ -32,6 +32,10 @@ _MULTIPLES = (0.25, 0.5, 0.8, 1.0, 1.25, 1.6, 2.5, 5.0, 20.0)
 """Of the relaxed prices, whose answers are tried."""
 _STEPS = (0.0, 1e-3, 0.01, 0.05, 0.2)
 """Moves of the rounds, relative, and by one and two besides."""
+_SCAN = np.concatenate([np.linspace(0.3, 0.9, 7), np.linspace(0.92, 1.1, 10)])
+"""Rounds tried with the relaxed batches made whole, relative to the relaxed rounds."""
+_CLOSER = np.linspace(0.94, 1.06, 25)
+"""Rounds tried with a design's own batches, relative to its rounds."""
 _SWAPS = 4
 """Batches that grow while as many others shrink."""
 _OFFERED, _JUDGED = 192, 32
@@ -77,6 +81,8 @@ def search_whole(
     least = in_chunks(cheapest_of_each, programs, *fewest(programs)).design
     design = dataclasses.replace(least, value=np.full_like(found.lower_bound, np.inf))
     design = _best_of(programs, in_chunks(_first, programs, modes, found), design)
+    design = _best_of(programs, in_chunks(_scan, programs, modes, found), design)
+    design = _best_of(programs, in_chunks(_look_closer, programs, modes, design), design)
     active = np.flatnonzero(np.isfinite(design.value))
     for _ in range(_MOST_MOVES):
         if not active.size:
@@ -87,6 +93,40 @@ def search_whole(
         active = active[gained]
         design = put(design, active, take(moved, gained))
     return WholeFound(design, _bounded(programs, modes, found, np.asarray(design.value), gap))
+
+
+@jax.jit
+@jax.vmap
+def _scan(program: Program, modes: Modes, found: PlaneSearched) -> Offers:
+    """The relaxed batches made whole, with fewer and more rounds than the relaxed ones."""
+    batch = jnp.concatenate([found.design.server_batch[None], found.design.device_batch])
+    whole = jnp.stack([jnp.floor(batch), jnp.round(batch), jnp.ceil(batch)])
+    return _with_rounds(program, modes, found.design, whole, _SCAN)
+
+
+@jax.jit
+@jax.vmap
+def _look_closer(program: Program, modes: Modes, now: Design) -> Offers:
+    """The design's own batches with rounds around its own."""
+    batch = jnp.concatenate([now.server_batch[None], now.device_batch])
+    return _with_rounds(program, modes, now, batch[None], _CLOSER)
+
+
+def _with_rounds(
+    program: Program, modes: Modes, design: Design, whole: Array, shares: np.ndarray
+) -> Offers:
+    """Each of the batches (n, 1 + K) with all crossings of these shares of a design's rounds."""
+    plane = plane_of(program)
+    low = jnp.concatenate([program.server.min_batch[None], program.devices.min_batch])
+    high = jnp.concatenate([program.server.max_batch[None], program.devices.max_batch])
+    best = jnp.stack([design.pretraining_rounds, design.finetuning_rounds])
+    scan = best[:, None] * jnp.asarray(shares, best.dtype)
+    rounds = jnp.stack(jnp.meshgrid(*scan, indexing="ij"), axis=-1).reshape(-1, 2)
+    rounds = jnp.maximum(jnp.floor(jnp.minimum(rounds, plane.high[None])), plane.low[None])
+    batches = jnp.repeat(jnp.clip(whole, low[None], high[None]), len(rounds), axis=0)
+    rounds = jnp.concatenate([rounds] * len(whole))
+    at = jax.vmap(lambda x: coefficients(modes, x[0], x[1]))(rounds)
+    return Offers(rounds, batches, at.value(1 / batches[:, 0], 1 / batches[:, 1:]))
 
 
 def _moved(programs: Program, offers: Offers, now: Design) -> Design:
