@@ -29,6 +29,8 @@ class Plan:
     requested_gap: float
     bound: float | None = None
     """The convergence bound that the design reaches."""
+    unit: str = "mean squared gradient norm"
+    """Of the bound, in words."""
     lower_bound: float | None = None
     """No design of this kind can be below it."""
     allocation: Allocation | None = None

@@ -47,7 +47,7 @@ def _headline(plan: Plan) -> list[str]:
     kind = "real rounds and batches" if plan.relaxed else "whole rounds and batches"
     rows = [f"{'status':<15} {plan.status}"]
     if plan.bound is not None:
-        rows.append(f"{'bound':<15} {number(plan.bound, 7)} (a mean squared gradient norm)")
+        rows.append(f"{'bound':<15} {number(plan.bound, 7)} (a {plan.unit})")
     if plan.lower_bound is not None:
         rows.append(f"{'lower bound':<15} {number(plan.lower_bound, 7)} (no design can do better)")
     if plan.gap is not None:

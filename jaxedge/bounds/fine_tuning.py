@@ -145,7 +145,7 @@ class FineTuning(Bound):
     """The average of ‖∇F‖² over fine-tuning: M is searched, and N is the program's own."""
 
     name = "fine-tuning"
-    unit = "squared gradient norm"
+    unit = "mean squared gradient norm"
     outer = (PRETRAINING,)
     finite_without_finetuning = False
 

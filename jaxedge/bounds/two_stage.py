@@ -80,7 +80,7 @@ class TwoStage(Bound):
     """The average of ‖∇F‖² over both stages: one program, rounds among its variables."""
 
     name = "two-stage"
-    unit = "squared gradient norm"
+    unit = "mean squared gradient norm"
     differentiable = True
 
     def check(self, scenario: Scenario) -> None:

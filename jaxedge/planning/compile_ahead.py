@@ -78,7 +78,7 @@ def _jobs(
     def zeros_of(fn: Callable[..., Any], *arguments: Any) -> Any:
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(fn, *arguments))
 
-    outer = np.zeros((len(scenarios.energy_budget), len(bound.outer)))
+    outer = np.zeros((np.size(scenarios.energy_budget), len(bound.outer)))
     programs = zeros_of(jax.vmap(bound.program), scenarios, outer)
     least = fewest(programs)
     paths = begin(programs, FAST, 0)

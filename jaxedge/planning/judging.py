@@ -111,11 +111,12 @@ def answers_of(rows: Rows, asked: Asked) -> Answers:
 
 def plans_of(rows: Rows, asked: Asked) -> list[Plan]:
     """One plan for each row."""
-    answers = answers_of(rows, asked)
-    return [
-        answers.plan(i, bound_name=asked.bound.name, relaxed=asked.relaxed, requested_gap=asked.gap)
+    answers, bound = answers_of(rows, asked), asked.bound
+    plans = [
+        answers.plan(i, bound_name=bound.name, relaxed=asked.relaxed, requested_gap=asked.gap)
         for i in range(len(answers.status))
     ]
+    return [dataclasses.replace(plan, unit=bound.unit) for plan in plans]
 
 
 def _status(feasible: np.ndarray, bound: np.ndarray, lower: np.ndarray, asked: Asked) -> np.ndarray:

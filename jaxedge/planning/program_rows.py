@@ -65,7 +65,7 @@ def program_rows(scenarios: Scenario, asked: Asked) -> Rows:
 
 def _optimised(scenarios: Scenario, programs: dict[str, Program], asked: Asked) -> Rows:
     """A row for each scenario of every program."""
-    count = len(scenarios.energy_budget)
+    count = np.size(scenarios.energy_budget)
     every, repeated = concatenate(list(programs.values())), concatenate([scenarios] * len(programs))
     rounds = every.rounds
     return Rows(

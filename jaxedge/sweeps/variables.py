@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxedge.answers.batch import STATUSES
+from jaxedge.planning.schemes import SCHEMES
 from jaxedge.sweeps.axes import Axis, Setting
 from jaxedge.sweeps.generation import numbers_at
-from jaxedge.sweeps.outputs import SCHEMES, Output, output_named
+from jaxedge.sweeps.outputs import Output, output_named
 from jaxedge.sweeps.sweep import Sweep
 
 _MOST_DRAWN = 1_000_000

@@ -117,8 +117,8 @@ def refined(
     share = jnp.linspace(0.0, 1.0, _PIECES + 1)
 
     def split(low: Array, high: Array, bound: Array) -> tuple[Array, Array, Array]:
-        grid = [low[i] + share * (high[i] - low[i]) for i in range(2)]
-        lows, highs, bounds = _gridded(program, modes, prices, *grid, integer)
+        first, second = (low[i] + share * (high[i] - low[i]) for i in range(2))
+        lows, highs, bounds = _gridded(program, modes, prices, first, second, integer)
         return lows, highs, jnp.maximum(bounds, bound)
 
     lows, highs, bounds = jax.vmap(split)(*(x[:_SPLITS] for x in boxes[:3]))

@@ -120,7 +120,7 @@ def _with_rounds(
     low = jnp.concatenate([program.server.min_batch[None], program.devices.min_batch])
     high = jnp.concatenate([program.server.max_batch[None], program.devices.max_batch])
     best = jnp.stack([design.pretraining_rounds, design.finetuning_rounds])
-    scan = best[:, None] * jnp.asarray(shares, best.dtype)
+    scan = best[:, None] * jnp.asarray(shares, best.dtype)[None]
     rounds = jnp.stack(jnp.meshgrid(*scan, indexing="ij"), axis=-1).reshape(-1, 2)
     rounds = jnp.maximum(jnp.floor(jnp.minimum(rounds, plane.high[None])), plane.low[None])
     batches = jnp.repeat(jnp.clip(whole, low[None], high[None]), len(rounds), axis=0)
