@@ -21,7 +21,7 @@ from jaxedge.bounds.registry import BOUNDS, bound_named
 from jaxedge.bounds.two_stage import TwoStage, two_stage_bound
 from jaxedge.planning.entry import plan
 from jaxedge.scenario.presets import get
-from jaxedge.scenario.scenario import Learning, Scenario
+from jaxedge.scenario.scenario import Learning, Scenario, Spectrum
 from jaxedge.scenario.validation import validate
 from jaxedge.sensitivity import analyse, both_sides, elasticities, value_and_grad
 from jaxedge.system.allocation import Allocation, StageAllocation
@@ -298,10 +298,30 @@ def test_no_rounds_give_infinity():
     assert slopes == (0.0, 0.0)
 
 
+def case_with_spectrum(seed, count=None):
+    """A random case whose task has three modes, as the end loss needs it."""
+    scenario, allocation = random_case(seed) if count is None else random_case(seed, count)
+    learning, rng = scenario.learning, np.random.default_rng(seed)
+    start, shift = jnp.asarray(rng.uniform(0.1, 1, (2, 3)))
+    fastest = 1 / max(float(learning.server_learning_rate), float(learning.device_learning_rate))
+    spectrum = Spectrum(
+        curvature=jnp.asarray([1e-3, 0.05, 0.9]) * fastest,
+        start=start,
+        cross=0.5 * jnp.sqrt(start * shift),
+        shift=shift,
+        server_noise=jnp.asarray(rng.uniform(1, 9, 3)),
+        device_noise=jnp.asarray(rng.uniform(1, 9, (np.size(learning.device_weight), 3))),
+        floor=jnp.asarray(0.1),
+        warmup=jnp.asarray(0.0),
+    )
+    learning = dataclasses.replace(learning, spectrum=spectrum)
+    return dataclasses.replace(scenario, learning=learning), allocation
+
+
 @pytest.mark.parametrize("name", BOUNDS)
 def test_gradients_agree_with_central_differences(name):
     for seed in range(6):
-        scenario, allocation = random_case(seed)
+        scenario, allocation = case_with_spectrum(seed)
         inputs = (scenario.learning, allocation)
 
         def value(learning, design_, scenario=scenario):
@@ -318,7 +338,7 @@ def test_gradients_agree_with_central_differences(name):
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_dtype_follows_the_input_and_vmap_the_loop(name):
-    cases = [random_case(seed, 5) for seed in range(4)]
+    cases = [case_with_spectrum(seed, 5) for seed in range(4)]
     cases = [
         (dataclasses.replace(s, devices=dataclasses.replace(s.devices, downlink_gain=None)), a)
         for s, a in cases
