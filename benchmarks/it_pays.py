@@ -55,6 +55,10 @@ OUTCOMES = ("two_stage_average", "finetuning_average", "gradient_norm_squared", 
 BOOTSTRAPS = 2000
 
 
+AVERAGES = ("two-stage", "fine-tuning")
+"""The bounds that are compared with what training gives."""
+
+
 def tasks_of(strengths: tuple[float, ...], model: str, devices: int) -> dict[float, Task]:
     """One model and one cut of the data; the shift alone differs, so programs are shared."""
     found = {s: load_task(TaskSpec(model=model, strength=s), devices) for s in strengths}
@@ -141,8 +145,8 @@ def interval(values: np.ndarray) -> list[float]:
 def bounds_of(scenario: Scenario, designs: list[Allocation]) -> dict[str, np.ndarray]:
     with jax.enable_x64(True):
         return {
-            name: np.array([float(bound.value(scenario, design)) for design in designs])
-            for name, bound in BOUNDS.items()
+            name: np.array([float(BOUNDS[name].value(scenario, design)) for design in designs])
+            for name in AVERAGES
         }
 
 

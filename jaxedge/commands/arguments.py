@@ -145,8 +145,8 @@ def add_bound(parser: Parser) -> None:
         dest="bound",
         default=BOUNDS[0],
         type=lambda name: name if name in BOUNDS else _argument("bound", name, _registered()),
-        metavar="|".join(BOUNDS),
-        help="what is minimised (default: %(default)s); --bound is another spelling",
+        metavar="NAME",
+        help=f"what is minimised: {', '.join(BOUNDS)} (default: %(default)s)",
     )
 
 
