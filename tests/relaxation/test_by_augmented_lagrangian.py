@@ -195,7 +195,7 @@ def test_what_has_no_answer_is_not_called_one():
 
 
 def test_an_unknown_direction_is_refused():
-    with pytest.raises(ValueError, match="direction is 'newton'"):
+    with pytest.raises(ValueError, match="unknown direction 'newton': did you mean quasi-newton"):
         solve(KNOWN["HS10"][0], None, jnp.zeros(2), AugmentedLagrangian(direction="newton"))
 
 

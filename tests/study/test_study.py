@@ -307,7 +307,7 @@ def test_bad_input_is_one_line_and_nothing_is_computed(tmp_path, capsys, quickly
     cases = {
         ("--only", "faze"): "unknown question 'faze': must be one of growth, phase",
         ("--only", "phases"): "unknown question 'phases': did you mean phase?",
-        ("--store", tmp_path / "taken"): "exists already: go on with it by --resume",
+        ("--store", tmp_path / "taken"): "is there and is not the folder of a study",
         ("--store", tmp_path / "taken", "--resume"): "is not the folder of a study",
         ("--store", tmp_path / "no" / "where"): "does not exist: create it first",
     }
