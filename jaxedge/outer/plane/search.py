@@ -8,7 +8,7 @@ the least box says where to descend next.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxedge.bounds.modes import Modes, coefficients
 from jaxedge.machine.chunks import in_chunks
-from jaxedge.machine.trees import put, take
+from jaxedge.machine.trees import put, select, take
 from jaxedge.outer.plane.cover import Boxes, cover, refined
 from jaxedge.outer.plane.descent import begin, descend, noise_per_round, prices_of, responses
 from jaxedge.outer.plane.rounds import Plane, plane_of
@@ -186,17 +186,10 @@ def _certified(given: tuple[Program, Modes], rounds: np.ndarray, gap: float) -> 
 
 def _joined(before: PlaneSearched, after: PlaneSearched) -> PlaneSearched:
     """The better design and the better bound of each; doubts are the latest's."""
-
-    def chosen(which: np.ndarray, a: Any, b: Any) -> Any:
-        def one(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-            return np.where(which.reshape(-1, *[1] * (np.ndim(x) - 1)), x, y)
-
-        return jax.tree.map(one, a, b)
-
     better = np.asarray(after.design.value) < np.asarray(before.design.value)
     return dataclasses.replace(
         after,
-        design=chosen(better, after.design, before.design),
-        prices=chosen(better, after.prices, before.prices),
+        design=select(better, after.design, before.design),
+        prices=select(better, after.prices, before.prices),
         lower_bound=np.maximum(after.lower_bound, before.lower_bound),
     )
